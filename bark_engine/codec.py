@@ -1,0 +1,131 @@
+"""EnCodec 24 kHz: fine tokens to sound and back, through the modules of the `encodec` package.
+
+The one file that knows `encodec`. Its package imports torchaudio on the way in, which is missing or built for
+another torch on many machines; the layers used here need neither, so they are imported under a private name that
+skips the package's own `__init__` (see `_encodec_layers`).
+
+Shapes: K codebooks, F frames at 75 per second, n samples at 24 kHz with n = 320 · F.
+"""
+
+import importlib
+import importlib.util
+import sys
+import threading
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .audio import Audio, resample
+from .errors import BarkError, BarkInputError
+from .spec import BarkSpec
+from .tokens import FineTokens, require_family, require_type
+
+_PRIVATE_NAME = f"{__package__}._encodec_layers"
+_import_lock = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class CodecShape:
+    """Sizes of an EnCodec network; the defaults are encodec_24khz, of which Bark uses 8 of 32 codebooks.
+
+    Source: `EncodecModel.encodec_model_24khz` and `SEANetEncoder` of encodec 0.1.1.
+    """
+
+    filters: int = 32
+    dimension: int = 128
+    lstm_layers: int = 2
+    ratios: tuple[int, ...] = (8, 5, 4, 2)
+    codebooks: int = 8
+    codebook_size: int = 1_024
+
+
+def _encodec_layers() -> tuple[ModuleType, ModuleType]:
+    """`encodec.modules` and `encodec.quantization`, without `encodec/__init__` and so without torchaudio.
+
+    The package's folder is mounted under a name of our own; its relative imports stay inside it. Nothing is put
+    under the names `encodec` or `torchaudio`, so another pack that imports the real ones is not affected.
+    """
+    with _import_lock:
+        if _PRIVATE_NAME not in sys.modules:
+            found = importlib.util.find_spec("encodec")
+            if found is None or not found.submodule_search_locations:
+                raise BarkError(
+                    "The package 'encodec' is not installed, so tokens cannot be turned into sound. "
+                    "Install it with: pip install encodec"
+                )
+            folder = ModuleType(_PRIVATE_NAME)
+            folder.__path__ = list(found.submodule_search_locations)
+            sys.modules[_PRIVATE_NAME] = folder
+        return (
+            importlib.import_module(f"{_PRIVATE_NAME}.modules"),
+            importlib.import_module(f"{_PRIVATE_NAME}.quantization"),
+        )
+
+
+class Codec(nn.Module):
+    """EnCodec's encoder, residual quantizer and decoder, with weight norm already folded into plain weights.
+
+    Parameter names are those of encodec's own state dict, with `weight` in place of `weight_g` and `weight_v`.
+    """
+
+    def __init__(self, shape: CodecShape):
+        super().__init__()
+        self.shape = shape
+        modules, quantization = _encodec_layers()
+        sizes: dict[str, Any] = {
+            "n_filters": shape.filters,
+            "dimension": shape.dimension,
+            "ratios": list(shape.ratios),
+            "lstm": shape.lstm_layers,
+            "causal": True,
+            "norm": "none",
+        }
+        self.encoder = modules.SEANetEncoder(**sizes)
+        self.decoder = modules.SEANetDecoder(**sizes)
+        self.quantizer = quantization.ResidualVectorQuantizer(
+            dimension=shape.dimension, n_q=shape.codebooks, bins=shape.codebook_size
+        )
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Codes `[B, K, F]` → waveform `[B, 1, 320 · F]`, not clipped."""
+        return self.decoder(self.quantizer.decode(codes.transpose(0, 1)))
+
+    def encode(self, waveform: Tensor) -> Tensor:
+        """Waveform `[B, 1, n]` at the codec's rate → codes `[B, K, ceil(n / 320)]`."""
+        return self.quantizer.vq.encode(self.encoder(waveform), n_q=self.shape.codebooks).transpose(0, 1)
+
+
+def decode_fine(codec: Codec, fine: FineTokens, spec: BarkSpec) -> Audio:
+    """Fine tokens → Audio, float32 at 24 kHz, 320 samples per frame, clipped to −1 … 1.
+
+    Raises BarkInputError for tokens of another family.
+    """
+    require_type(fine, FineTokens, "Decoding")
+    require_family(fine, spec, "Fine tokens")
+    weight = codec.quantizer.vq.layers[0]._codebook.embed
+    codes = torch.tensor(np.asarray(fine), device=weight.device)[None]  # [1, K, F]
+    with torch.inference_mode():
+        waveform = codec.decode(codes)[0, 0]
+    samples = waveform.float().cpu().numpy()
+    return Audio(np.clip(samples, -1.0, 1.0), spec.sample_rate)
+
+
+def encode_audio(codec: Codec, audio: Audio, spec: BarkSpec) -> FineTokens:
+    """Mono Audio of any rate → fine tokens of the same sound, one frame per 1/75 s (the last one padded).
+
+    Raises BarkInputError for audio shorter than one frame's reach (1/75 s).
+    """
+    mono = resample(audio, spec.sample_rate).samples
+    if len(mono) < spec.hop_length:
+        raise BarkInputError(
+            f"The audio is {len(mono) / spec.sample_rate * 1000:.1f} ms long; encoding needs at least "
+            f"{1000 * spec.hop_length / spec.sample_rate:.1f} ms (one frame). Use a longer clip."
+        )
+    weight = codec.quantizer.vq.layers[0]._codebook.embed
+    with torch.inference_mode():
+        codes = codec.encode(torch.tensor(mono, device=weight.device)[None, None])[0]
+    return FineTokens(codes.cpu().numpy(), family=spec.family)

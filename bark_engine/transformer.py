@@ -1,0 +1,197 @@
+"""Bark's two networks: a causal one (text and coarse stages) and a non-causal one (fine stage), and the cache.
+
+Only networks: no files, no sampling, no token rules. Parameters carry Suno's own names
+(`transformer.h.0.attn.c_attn.weight`), so a Suno state dict loads without a table of renames.
+
+Shape letters: B batch, T positions, H width, N heads, D width of a head (H / N), K codebooks, V vocabulary.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+LAYER_NORM_EPS = 1e-5  # bark/model.py, LayerNorm; also the default of nn.LayerNorm in model_fine.py
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkShape:
+    """Everything needed to build a network before its weights are read (`model_args` of a Suno checkpoint).
+
+    `codebooks` is 0 for the causal networks and 8 for the fine one, which embeds each codebook by itself.
+    """
+
+    n_layer: int
+    n_head: int
+    n_embd: int
+    block_size: int
+    input_vocab: int
+    output_vocab: int
+    bias: bool = False
+    codebooks: int = 0
+
+    @property
+    def head_dim(self) -> int:
+        """D = H / N; 64 in all of Suno's models."""
+        return self.n_embd // self.n_head
+
+
+class KeyValueCache:
+    """Keys and values of all positions seen so far, in memory set aside once for `positions` of them.
+
+    Keys and values are `[layers, B, N, positions, D]`; `length` positions are filled.
+    """
+
+    def __init__(self, shape: NetworkShape, batch: int, positions: int, device: torch.device, dtype: torch.dtype):
+        size = (shape.n_layer, batch, shape.n_head, positions, shape.head_dim)
+        self.keys = torch.empty(size, device=device, dtype=dtype)
+        self.values = torch.empty(size, device=device, dtype=dtype)
+        self.length = 0
+
+    def update(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Store `[B, N, T, D]` after the filled positions and return all of them, `[B, N, length + T, D]`."""
+        end = self.length + key.shape[2]
+        self.keys[layer, :, :, self.length : end] = key
+        self.values[layer, :, :, self.length : end] = value
+        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+
+
+class LayerNorm(nn.Module):
+    """Layer norm whose bias may be absent, as in Suno's causal networks."""
+
+    def __init__(self, width: int, bias: bool):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.bias = nn.Parameter(torch.zeros(width)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, LAYER_NORM_EPS)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with one fused projection for queries, keys and values, in that order."""
+
+    def __init__(self, shape: NetworkShape):
+        super().__init__()
+        self.c_attn = nn.Linear(shape.n_embd, 3 * shape.n_embd, bias=shape.bias)
+        self.c_proj = nn.Linear(shape.n_embd, shape.n_embd, bias=shape.bias)
+        self.n_head = shape.n_head
+
+    def forward(self, x: Tensor, causal: bool, cache: KeyValueCache | None = None, layer: int = 0) -> Tensor:
+        batch, steps, width = x.shape
+        query, key, value = (
+            part.view(batch, steps, self.n_head, width // self.n_head).transpose(1, 2)  # [B, N, T, D]
+            for part in self.c_attn(x).split(width, dim=2)
+        )
+        if cache is not None:
+            key, value = cache.update(layer, key, value)
+        # A single new token may see every cached one; a causal mask would hide all but the first from it.
+        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=causal and steps > 1)
+        return self.c_proj(mixed.transpose(1, 2).reshape(batch, steps, width))
+
+
+class MLP(nn.Module):
+    """Two linear layers, four times as wide in the middle, with the exact (erf) GELU."""
+
+    def __init__(self, shape: NetworkShape):
+        super().__init__()
+        self.c_fc = nn.Linear(shape.n_embd, 4 * shape.n_embd, bias=shape.bias)
+        self.c_proj = nn.Linear(4 * shape.n_embd, shape.n_embd, bias=shape.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c_proj(F.gelu(self.c_fc(x)))
+
+
+class Block(nn.Module):
+    """One pre-norm transformer layer."""
+
+    def __init__(self, shape: NetworkShape, norm_bias: bool):
+        super().__init__()
+        self.ln_1 = LayerNorm(shape.n_embd, norm_bias)
+        self.attn = Attention(shape)
+        self.ln_2 = LayerNorm(shape.n_embd, norm_bias)
+        self.mlp = MLP(shape)
+
+    def forward(self, x: Tensor, causal: bool, cache: KeyValueCache | None = None, layer: int = 0) -> Tensor:
+        x = x + self.attn(self.ln_1(x), causal, cache, layer)
+        return x + self.mlp(self.ln_2(x))
+
+
+class CausalTransformer(nn.Module):
+    """The network of the text and coarse stages (Suno's `GPT`)."""
+
+    def __init__(self, shape: NetworkShape):
+        super().__init__()
+        self.shape = shape
+        self.transformer = nn.ModuleDict(
+            {
+                "wte": nn.Embedding(shape.input_vocab, shape.n_embd),
+                "wpe": nn.Embedding(shape.block_size, shape.n_embd),
+                "h": nn.ModuleList(Block(shape, norm_bias=shape.bias) for _ in range(shape.n_layer)),
+                "ln_f": LayerNorm(shape.n_embd, shape.bias),
+            }
+        )
+        self.lm_head = nn.Linear(shape.n_embd, shape.output_vocab, bias=False)
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Ids `[B, T]` → token embeddings `[B, T, H]`, without positions."""
+        return self.transformer.wte(ids)
+
+    def new_cache(self, positions: int, batch: int = 1) -> KeyValueCache:
+        """An empty cache for this network, on its device and in its precision."""
+        weight = self.lm_head.weight
+        return KeyValueCache(self.shape, batch, positions, weight.device, weight.dtype)
+
+    def forward(self, embeddings: Tensor, cache: KeyValueCache) -> Tensor:
+        """Token embeddings `[B, T, H]` of the next T positions → normalised last position `[B, H]`.
+
+        T may exceed 1 only while the cache is empty (the prefill).
+        """
+        steps = embeddings.shape[1]
+        positions = torch.arange(cache.length, cache.length + steps, device=embeddings.device)
+        x = embeddings + self.transformer.wpe(positions)
+        for layer, block in enumerate(self.transformer.h):
+            x = block(x, causal=True, cache=cache, layer=layer)
+        cache.length += steps
+        return self.transformer.ln_f(x[:, -1])
+
+    def logits(self, hidden: Tensor, first: int, last: int) -> Tensor:
+        """Hidden `[B, H]` → float32 logits `[B, last − first]` of the ids that can be sampled, and no others."""
+        return F.linear(hidden, self.lm_head.weight[first:last]).float()
+
+
+class FineTransformer(nn.Module):
+    """The network of the fine stage (Suno's `FineGPT`): sees the whole window at once, predicts one codebook a pass.
+
+    The head of codebook p is the embedding table of codebook p (Suno ties `lm_heads[p − 1]` to `wtes[p]`), so the
+    tables exist once here and there are no separate heads. Its layer norms have a bias although its linear layers
+    have none (`nn.LayerNorm` in bark/model_fine.py).
+    """
+
+    def __init__(self, shape: NetworkShape):
+        super().__init__()
+        self.shape = shape
+        self.transformer = nn.ModuleDict(
+            {
+                "wtes": nn.ModuleList(nn.Embedding(shape.input_vocab, shape.n_embd) for _ in range(shape.codebooks)),
+                "wpe": nn.Embedding(shape.block_size, shape.n_embd),
+                "h": nn.ModuleList(Block(shape, norm_bias=True) for _ in range(shape.n_layer)),
+                "ln_f": LayerNorm(shape.n_embd, bias=True),
+            }
+        )
+
+    def forward(self, codes: Tensor, codebook: int, first_frame: int, candidates: int) -> Tensor:
+        """Codes `[B, T, K]` → float32 logits `[B, T − first_frame, candidates]` for one codebook.
+
+        The input of each frame is the sum of its codebooks 0 … `codebook` **inclusive**: the predicted one is there
+        too, as padding or as the guess of an earlier window.
+        """
+        tables = self.transformer.wtes[: codebook + 1]
+        parts = [table(codes[:, :, row]) for row, table in enumerate(tables)]
+        x = torch.stack(parts, dim=-1).sum(dim=-1)  # [B, T, H]
+        x = x + self.transformer.wpe(torch.arange(x.shape[1], device=x.device))
+        for block in self.transformer.h:
+            x = block(x, causal=False)
+        hidden = self.transformer.ln_f(x[:, first_frame:])
+        return F.linear(hidden, self.transformer.wtes[codebook].weight[:candidates]).float()
