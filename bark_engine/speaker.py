@@ -1,0 +1,158 @@
+"""A voice as tokens: `SpeakerPrompt` (Suno's "history prompt"), read from and written to `.npz` files.
+
+Files in the wild differ (bark's own `announcer` is uint16, others int16; some carry extra keys or pickled extras),
+so the three arrays are read one by one, without pickle, and everything else in the file is left alone.
+"""
+
+import io
+import math
+import os
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .atomic import replacing
+from .errors import BarkFileError, BarkInputError
+from .spec import SUNO, known_family
+from .tokens import CoarseTokens, FineTokens, SemanticTokens
+
+KEYS = ("semantic_prompt", "coarse_prompt", "fine_prompt")  # bark/api.py, save_as_prompt
+OTHER_KEYS = {"semantic": "semantic_prompt", "coarse": "coarse_prompt", "fine": "fine_prompt"}  # training data sets
+MAX_ARRAY_BYTES = 64 * 2**20  # an hour of fine tokens as int64 is 17 MB; a prompt uses seconds
+
+
+@dataclass(frozen=True, slots=True)
+class SpeakerPrompt:
+    """What a voice sounds like: the tokens of one utterance, at most some 15 s of it.
+
+    semantic `[S]`, coarse `[2, F]` and fine `[8, F]` describe the same stretch of sound, so F / S rounds to 1.5
+    (75 / 49.9 frames per semantic token, checked to one decimal as in bark/generation.py). Arrays are accepted and
+    wrapped. `name` is for people.
+
+    Raises BarkInputError for anything else.
+    """
+
+    semantic: SemanticTokens
+    coarse: CoarseTokens
+    fine: FineTokens
+    name: str = ""
+    family: str = ""
+
+    def __post_init__(self) -> None:
+        family = self.family or getattr(self.semantic, "family", SUNO.family)
+        for field, kind in (("semantic", SemanticTokens), ("coarse", CoarseTokens), ("fine", FineTokens)):
+            value = getattr(self, field)
+            tokens = value if isinstance(value, kind) else kind(value, family=family)
+            if tokens.family != family:
+                raise BarkInputError(
+                    f"The {field} tokens of this speaker prompt are of the family {tokens.family!r}, the others of "
+                    f"{family!r}. Take all three from one set of models."
+                )
+            object.__setattr__(self, field, tokens)
+        object.__setattr__(self, "family", family)
+        semantic, frames = len(self.semantic), self.coarse.frames
+        ratio = (known_family(family) or SUNO).frames_per_semantic
+        if round(frames / semantic, 1) != round(ratio, 1):
+            raise BarkInputError(
+                f"A speaker prompt needs about {ratio:.2f} coarse frames per semantic token; this one has {frames} "
+                f"frames for {semantic} tokens ({frames / semantic:.2f}). "
+                f"{semantic} tokens go with {round(semantic * ratio)} frames: cut both to the same stretch of sound."
+            )
+        if semantic < 2:
+            raise BarkInputError("A speaker prompt of one semantic token is too short to be used; use at least two.")
+
+    @property
+    def seconds(self) -> float:
+        """Length of the voice sample, in seconds."""
+        return self.coarse.seconds
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], family: str = SUNO.family) -> "SpeakerPrompt":
+        """Read a `.npz` speaker prompt; the file's name becomes the prompt's.
+
+        Raises BarkFileError naming the file and the rule it breaks.
+        """
+        path = Path(path)
+        try:
+            with zipfile.ZipFile(path) as archive:
+                members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+                renamed = {OTHER_KEYS.get(name, name): info for name, info in members.items()}
+                missing = [key for key in KEYS if key not in renamed]
+                if missing:
+                    raise BarkFileError(
+                        f"{path.name} is no speaker prompt: it lacks {', '.join(missing)}. It holds "
+                        f"{', '.join(members) or 'nothing'}. A Bark speaker prompt is a .npz with {', '.join(KEYS)}."
+                    )
+                arrays = [_read_array(archive, renamed[key], path.name) for key in KEYS]
+        except FileNotFoundError:
+            raise BarkFileError(f"There is no speaker prompt file {path}. Check the name and the folder.") from None
+        except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+            raise BarkFileError(
+                f"{path.name} cannot be read as a .npz speaker prompt ({error}). "
+                "It may be cut short or another kind of file; take a fresh copy."
+            ) from None
+        try:
+            semantic, coarse, fine = arrays
+            return cls(
+                SemanticTokens(semantic, family), CoarseTokens(coarse, family), FineTokens(fine, family), name=path.stem
+            )
+        except BarkInputError as error:
+            raise BarkFileError(f"{path.name}: {error}") from None
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write Suno's own `.npz` (three int64 arrays), complete or not at all; an older file stays until then.
+
+        Raises BarkFileError where the file cannot be written.
+        """
+        path = Path(path)
+        if path.suffix != ".npz":
+            raise BarkInputError(f"A speaker prompt is saved as .npz; {path.name!r} ends otherwise. Add .npz.")
+        parts = zip(KEYS, (self.semantic, self.coarse, self.fine), strict=True)
+        with replacing(path, "The speaker prompt") as temporary, temporary.open("wb") as file:
+            np.savez(file, **{key: np.asarray(tokens) for key, tokens in parts})  # type: ignore[arg-type]
+        return path
+
+
+def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, source: str) -> np.ndarray[Any, Any]:
+    """One array of an `.npz`, without pickle and not larger than a prompt can be."""
+    if info.file_size > MAX_ARRAY_BYTES:
+        raise BarkFileError(
+            f"{source}: {info.filename} says it holds {info.file_size / 2**20:.0f} MiB; a speaker prompt needs less "
+            "than one. It is damaged or something else."
+        )
+    with archive.open(info) as file:
+        data = file.read(MAX_ARRAY_BYTES + 1)
+    try:
+        _check_header(data)
+        array = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise BarkFileError(
+            f"{source}: {info.filename} cannot be used ({error}). A speaker prompt holds three plain arrays of whole "
+            "numbers; pickled objects are never opened."
+        ) from None
+    if array.dtype.kind == "f" and array.size and bool(np.all(np.mod(array, 1) == 0)):
+        return array.astype(np.int64)
+    return array
+
+
+def _check_header(data: bytes) -> None:
+    """Refuse a header that promises more numbers than follow it, before numpy sets memory aside for them."""
+    stream = io.BytesIO(data)
+    version = np.lib.format.read_magic(stream)
+    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read_header(stream)
+    promised = math.prod(shape) * dtype.itemsize
+    if not dtype.hasobject and promised != len(data) - stream.tell():
+        raise ValueError(f"its header promises {promised} bytes and {len(data) - stream.tell()} follow")
+
+
+def require_speaker(speaker: Any) -> None:
+    """Refuse anything but a SpeakerPrompt or None (BarkInputError)."""
+    if speaker is not None and not isinstance(speaker, SpeakerPrompt):
+        raise BarkInputError(
+            f"A speaker must be a SpeakerPrompt or None, not {type(speaker).__name__}. "
+            'Load one with SpeakerPrompt.load("voice.npz").'
+        )
