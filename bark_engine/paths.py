@@ -1,0 +1,81 @@
+"""Names that a person (or a workflow from a stranger) gives for files: resolved inside one folder, or refused.
+
+Every name that reaches the disk from a node goes through `safe_child`. Paths that a script or a command line gives
+are its own business and do not.
+"""
+
+import re
+from pathlib import Path
+
+from .errors import BarkInputError
+
+MAX_COMPONENT = 255  # bytes in one file name: the limit of ext4, APFS and NTFS (there, UTF-16 units)
+
+# Device names of Windows, which open a device in every folder and with every extension; source: Microsoft,
+# "Naming Files, Paths, and Namespaces". The superscript digits count as digits there.
+_RESERVED = re.compile(r"(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(COM|LPT)[0-9¹²³])[ ]*(\..*)?", re.IGNORECASE | re.DOTALL)
+_FORBIDDEN = re.compile(r'[<>:"|?*]')  # NTFS; a colon is also a drive ("C:x") and an alternate stream ("x:y")
+
+
+def safe_child(root: Path, name: str) -> Path:
+    """The path of `name` inside `root`, whether it exists or not; symlinks are followed and must stay inside.
+
+    `name` may have sub-folders, written with `/` or `\\` (a workflow saved on Windows has backslashes), and must be
+    usable on every system. Raises BarkInputError for anything else: empty, absolute, `..`, control characters,
+    reserved Windows names, trailing dots or spaces, a component over 255 bytes, a symlink that leads out of `root`.
+    The result is `root` joined with the name, so messages show the path as the person knows it.
+    """
+    if not isinstance(name, str):
+        raise BarkInputError(f"A file name must be text, not {type(name).__name__}.")
+    parts = name.replace("\\", "/").split("/")
+    fault = _fault_of_name(name) or next((fault for part in parts if (fault := _fault_of_part(part))), None)
+    if fault:
+        raise BarkInputError(
+            f"The name {_shown(name)} {fault}. Give a plain file or folder name, as the list of the node shows it."
+        )
+    path = Path(root, *parts)
+    try:
+        inside = path.resolve().is_relative_to(Path(root).resolve())
+    except (OSError, RuntimeError):  # a loop of symlinks: RuntimeError until Python 3.12, OSError on some systems
+        inside = False
+    if not inside:
+        raise BarkInputError(
+            f"The name {_shown(name)} leads out of {root} through a symlink, which is not followed. "
+            "Add the folder it points to as a model folder of its own, or copy the file."
+        )
+    return path
+
+
+def _fault_of_name(name: str) -> str | None:
+    """What is wrong with the name as a whole, as the end of a sentence."""
+    if not name.strip():
+        return "is empty"
+    if any(ord(character) < 32 or 127 <= ord(character) < 160 for character in name):
+        return "has a control character in it"
+    if any(0xD800 <= ord(character) < 0xE000 for character in name):
+        return "has half of a character in it (a lone surrogate)"
+    if name[0] in "/\\" or name[1:2] == ":":
+        return "is an absolute path"
+    return None
+
+
+def _fault_of_part(part: str) -> str | None:
+    """What is wrong with one component, as the end of a sentence."""
+    if not part:
+        return "has an empty folder name in it"
+    if part == "..":
+        return "leads upwards with '..'"
+    if part[-1] in ". " or part[0] == " ":
+        return "has a part that ends in a dot or a space, or starts with a space"
+    if len(part.encode("utf-8")) > MAX_COMPONENT:
+        return f"has a part of more than {MAX_COMPONENT} bytes"
+    if _FORBIDDEN.search(part):
+        return 'has one of the characters < > : " | ? * in it'
+    if _RESERVED.fullmatch(part):
+        return f"has the part {part!r}, which is a device on Windows"
+    return None
+
+
+def _shown(name: str) -> str:
+    """The name, quoted and short enough for a message."""
+    return repr(name) if len(name) <= 80 else f"{name[:77]!r}…"
