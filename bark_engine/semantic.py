@@ -46,7 +46,9 @@ def generate_semantic(
         seconds = 0.0
         while True:
             on_step(len(tokens), spec.max_semantic)
-            logits = network.logits(hidden, 0, last_id)[0]
+            # The whole head, cut afterwards, as Suno does: 10,001 rows end in another kernel and the end token's last
+            # bits would differ.
+            logits = network.logits(hidden, 0, network.shape.output_vocab)[0, :last_id]
             distribution = probabilities(logits, sampling.temperature, sampling.top_k, sampling.top_p)
             token = draw(distribution, rng)
             if _ends_here(token, distribution, spec, sampling):
@@ -94,7 +96,7 @@ def _ends_here(token: int, distribution: Tensor, spec: BarkSpec, sampling: Seman
     if not sampling.early_stop:
         return False
     return token == spec.end_token or (
-        sampling.min_eos_p is not None and float(distribution[spec.end_token]) >= sampling.min_eos_p
+        sampling.min_eos_p is not None and bool(distribution[spec.end_token] >= sampling.min_eos_p)  # in float32
     )
 
 
