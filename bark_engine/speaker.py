@@ -8,7 +8,7 @@ import io
 import math
 import os
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from .tokens import CoarseTokens, FineTokens, SemanticTokens
 
 KEYS = ("semantic_prompt", "coarse_prompt", "fine_prompt")  # bark/api.py, save_as_prompt
 OTHER_KEYS = {"semantic": "semantic_prompt", "coarse": "coarse_prompt", "fine": "fine_prompt"}  # training data sets
+FAMILY_KEY = "family"  # ours; readers that do not know it pass it over
 MAX_ARRAY_BYTES = 64 * 2**20  # an hour of fine tokens as int64 is 17 MB; a prompt uses seconds
 
 
@@ -30,7 +31,7 @@ class SpeakerPrompt:
 
     semantic `[S]`, coarse `[2, F]` and fine `[8, F]` describe the same stretch of sound, so F / S rounds to 1.5
     (75 / 49.9 frames per semantic token, checked to one decimal as in bark/generation.py). Arrays are accepted and
-    wrapped. `name` is for people.
+    wrapped. `name` is for people and does not count in comparisons.
 
     Raises BarkInputError for anything else.
     """
@@ -38,7 +39,7 @@ class SpeakerPrompt:
     semantic: SemanticTokens
     coarse: CoarseTokens
     fine: FineTokens
-    name: str = ""
+    name: str = field(default="", compare=False)
     family: str = ""
 
     def __post_init__(self) -> None:
@@ -73,7 +74,8 @@ class SpeakerPrompt:
     def load(cls, path: str | os.PathLike[str], family: str = SUNO.family) -> "SpeakerPrompt":
         """Read a `.npz` speaker prompt; the file's name becomes the prompt's.
 
-        Raises BarkFileError naming the file and the rule it breaks.
+        `family` is for files that do not say which models made them (only `save` writes that). Raises BarkFileError
+        naming the file and the rule it breaks.
         """
         path = Path(path)
         try:
@@ -86,7 +88,9 @@ class SpeakerPrompt:
                         f"{path.name} is no speaker prompt: it lacks {', '.join(missing)}. It holds "
                         f"{', '.join(members) or 'nothing'}. A Bark speaker prompt is a .npz with {', '.join(KEYS)}."
                     )
-                arrays = [_read_array(archive, renamed[key], path.name) for key in KEYS]
+                semantic, coarse, fine = (_read_array(archive, renamed[key], path.name) for key in KEYS)
+                if FAMILY_KEY in members:
+                    family = str(_read_array(archive, members[FAMILY_KEY], path.name))
         except FileNotFoundError:
             raise BarkFileError(f"There is no speaker prompt file {path}. Check the name and the folder.") from None
         except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
@@ -95,24 +99,29 @@ class SpeakerPrompt:
                 "It may be cut short or another kind of file; take a fresh copy."
             ) from None
         try:
-            semantic, coarse, fine = arrays
             return cls(
                 SemanticTokens(semantic, family), CoarseTokens(coarse, family), FineTokens(fine, family), name=path.stem
             )
         except BarkInputError as error:
             raise BarkFileError(f"{path.name}: {error}") from None
 
-    def save(self, path: str | os.PathLike[str]) -> Path:
+    def save(self, path: str | os.PathLike[str], overwrite: bool = True) -> Path:
         """Write Suno's own `.npz` (three int64 arrays), complete or not at all; an older file stays until then.
 
-        Raises BarkFileError where the file cannot be written.
+        Models of another family than Suno's are named in a fourth array. Raises BarkFileError where the file cannot
+        be written, or is there already and `overwrite` is off.
         """
         path = Path(path)
         if path.suffix != ".npz":
             raise BarkInputError(f"A speaker prompt is saved as .npz; {path.name!r} ends otherwise. Add .npz.")
+        if not overwrite and path.exists():
+            raise BarkFileError(f"{path.name} is there already. Choose another name, or allow overwriting it.")
         parts = zip(KEYS, (self.semantic, self.coarse, self.fine), strict=True)
+        arrays = {key: np.asarray(tokens) for key, tokens in parts}
+        if self.family != SUNO.family:
+            arrays[FAMILY_KEY] = np.array(self.family)
         with replacing(path, "The speaker prompt") as temporary, temporary.open("wb") as file:
-            np.savez(file, **{key: np.asarray(tokens) for key, tokens in parts})  # type: ignore[arg-type]
+            np.savez(file, **arrays)  # type: ignore[arg-type]
         return path
 
 

@@ -1,0 +1,36 @@
+"""Suno's Bark, stage by stage, in plain PyTorch: text → semantic → coarse → fine tokens → sound.
+
+    from bark_engine import Bark
+    speech = Bark.load("small").say("Hello.")
+
+This list is the public surface; everything else may move.
+"""
+
+from .audio import Audio
+from .bark import Bark, Speech
+from .errors import BarkDownloadError, BarkError, BarkFileError, BarkInputError, BarkMemoryError
+from .manager import ModelManager
+from .sampling import CoarseSampling, FineSampling, SemanticSampling
+from .speaker import SpeakerPrompt
+from .spec import BarkSpec
+from .tokens import CoarseTokens, FineTokens, SemanticTokens
+
+__all__ = [
+    "Audio",
+    "Bark",
+    "BarkDownloadError",
+    "BarkError",
+    "BarkFileError",
+    "BarkInputError",
+    "BarkMemoryError",
+    "BarkSpec",
+    "CoarseSampling",
+    "CoarseTokens",
+    "FineSampling",
+    "FineTokens",
+    "ModelManager",
+    "SemanticSampling",
+    "SemanticTokens",
+    "SpeakerPrompt",
+    "Speech",
+]

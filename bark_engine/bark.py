@@ -1,0 +1,279 @@
+"""The facade that ties the stages together: `Bark`, and `Speech`, what it says."""
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from .audio import Audio
+from .checkpoint import StageFile
+from .coarse import generate_coarse
+from .codec import decode_fine, encode_audio
+from .errors import BarkInputError
+from .fine import generate_fine
+from .manager import ModelManager, shared_manager
+from .model_sets import DEFAULT_MODELS, ModelSet, find_model_set
+from .progress import OnStep
+from .sampling import CoarseSampling, FineSampling, SemanticSampling, require_sampling
+from .semantic import generate_semantic
+from .speaker import SpeakerPrompt, require_speaker
+from .spec import BarkSpec
+from .text import Tokenizer, text_to_ids
+from .tokens import CoarseTokens, FineTokens, SemanticTokens, require_family, require_type
+from .transformer import NetworkShape
+
+T = TypeVar("T")
+
+# Share of the whole time that each stage takes, measured with full-size models on a CPU; only the progress bar of
+# `say` depends on it.
+_SHARES = {"semantic": 0.2, "coarse": 0.6, "fine": 0.18, "decode": 0.02}
+
+
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """What `Bark.say` returns: the sound, and the tokens of every stage on the way to it."""
+
+    audio: Audio
+    semantic: SemanticTokens
+    coarse: CoarseTokens
+    fine: FineTokens
+    seed: int
+
+    def as_speaker(self, name: str = "") -> SpeakerPrompt:
+        """This speech as a voice for the next one."""
+        return SpeakerPrompt(self.semantic, self.coarse, self.fine, name=name)
+
+
+class Bark:
+    """A set of Bark models, and the stages as methods. Make one with `Bark.load`; it can be shared by threads.
+
+    Every method takes tokens and gives tokens; nothing is kept between calls but the loaded weights, which live in
+    the manager. `on_step(done, total)` is called before each token or pass and may raise to stop the method.
+    """
+
+    def __init__(
+        self, models: ModelSet, device: str = "auto", dtype: str = "auto", manager: ModelManager | None = None
+    ):
+        self.models = models
+        self.manager = manager or shared_manager()
+        self.device = self.manager.device(device)
+        self.dtype = self.manager.dtype(dtype, self.device)
+        self._stages = {
+            file.stage: self.manager.stage(file, torch.float32 if file.stage == "codec" else self.dtype, self.device)
+            for file in (models.text, models.coarse, models.fine, models.codec)
+        }
+        self._tokenizer: Tokenizer | None = None
+        self._tokenizer_lock = threading.Lock()
+
+    @classmethod
+    def load(
+        cls,
+        models: str | os.PathLike[str] = DEFAULT_MODELS,
+        *,
+        text: str | os.PathLike[str] | None = None,
+        coarse: str | os.PathLike[str] | None = None,
+        fine: str | os.PathLike[str] | None = None,
+        codec: str | os.PathLike[str] | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        folders: Sequence[str | os.PathLike[str]] = (),
+        manager: ModelManager | None = None,
+    ) -> "Bark":
+        """Find a set of models; weights are read when a stage first runs.
+
+        models: "small", "large", the name of another set, or the path of a folder or file.
+        text, coarse, fine, codec: another set's name or a path for one stage, to mix sizes.
+        device: "auto", "cuda", "cuda:N", "mps" or "cpu". dtype: "auto", "float32", "float16" or "bfloat16"; the codec
+        is always float32. folders: searched before the places of `model_sets.py`.
+
+        Raises BarkFileError that lists what is missing and where it was looked for; BarkInputError for a device or
+        precision that is not to be had.
+        """
+        stages = {"text": text, "coarse": coarse, "fine": fine, "codec": codec}
+        found = find_model_set(
+            _name_or_path(models),
+            stages={stage: _name_or_path(wanted) for stage, wanted in stages.items() if wanted is not None},
+            folders=[Path(folder) for folder in folders],
+        )
+        return cls(found, device, dtype, manager)
+
+    @property
+    def spec(self) -> BarkSpec:
+        """The numbers of this family of models."""
+        return self.models.spec
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The text tokenizer that belongs to the models, read on first use."""
+        with self._tokenizer_lock:
+            if self._tokenizer is None:
+                self._tokenizer = Tokenizer.load(self.models.vocabulary)
+            return self._tokenizer
+
+    def text_to_semantic(
+        self,
+        text: str,
+        speaker: SpeakerPrompt | None = None,
+        sampling: SemanticSampling = SemanticSampling(),
+        seed: int = 0,
+        on_step: OnStep | None = None,
+    ) -> SemanticTokens:
+        """What is said and how: text of at most 256 text tokens → semantic tokens `[T]`, 49.9 per second.
+
+        Raises BarkInputError for text that is empty or too long, BarkError when no token was made.
+        """
+        require_sampling(sampling, SemanticSampling)
+        self._check_speaker(speaker)
+        ids = text_to_ids(text, self.tokenizer, self.spec)
+
+        def job(network: Any, frugal: bool) -> SemanticTokens:
+            return generate_semantic(
+                network, ids, self.spec, speaker=speaker, sampling=sampling, seed=seed, on_step=on_step, frugal=frugal
+            )
+
+        return self._run("text", job)
+
+    def semantic_to_coarse(
+        self,
+        semantic: SemanticTokens,
+        speaker: SpeakerPrompt | None = None,
+        sampling: CoarseSampling = CoarseSampling(),
+        seed: int = 0,
+        on_step: OnStep | None = None,
+    ) -> CoarseTokens:
+        """The rough sound: semantic tokens `[T]` → coarse tokens `[2, F]`, 75 frames per second.
+
+        Raises BarkInputError for tokens of another family.
+        """
+        require_sampling(sampling, CoarseSampling)
+        require_type(semantic, SemanticTokens, "Semantic to Coarse")
+        require_family(semantic, self.spec, "Semantic tokens")
+        self._check_speaker(speaker)
+
+        def job(network: Any, frugal: bool) -> CoarseTokens:
+            return generate_coarse(
+                network,
+                semantic,
+                self.spec,
+                speaker=speaker,
+                sampling=sampling,
+                seed=seed,
+                on_step=on_step,
+                frugal=frugal,
+            )
+
+        return self._run("coarse", job)
+
+    def coarse_to_fine(
+        self,
+        coarse: CoarseTokens,
+        speaker: SpeakerPrompt | None = None,
+        sampling: FineSampling = FineSampling(),
+        seed: int = 0,
+        on_step: OnStep | None = None,
+    ) -> FineTokens:
+        """The whole sound: coarse tokens `[2, F]` → fine tokens `[8, F]`.
+
+        Raises BarkInputError for tokens of another family.
+        """
+        require_sampling(sampling, FineSampling)
+        require_type(coarse, CoarseTokens, "Coarse to Fine")
+        require_family(coarse, self.spec, "Coarse tokens")
+        self._check_speaker(speaker)
+
+        def job(network: Any, frugal: bool) -> FineTokens:
+            return generate_fine(
+                network, coarse, self.spec, speaker=speaker, sampling=sampling, seed=seed, on_step=on_step
+            )
+
+        return self._run("fine", job)
+
+    def decode(self, fine: FineTokens) -> Audio:
+        """Fine tokens `[8, F]` → Audio of 320 · F samples at 24 kHz.
+
+        Raises BarkInputError for tokens of another family.
+        """
+        require_type(fine, FineTokens, "Decoding")
+        require_family(fine, self.spec, "Fine tokens")
+        return self._run("codec", lambda codec, frugal: decode_fine(codec, fine, self.spec))  # type: ignore[arg-type]
+
+    def encode(self, audio: Audio) -> FineTokens:
+        """Audio of any rate → fine tokens `[8, F]` of the same sound, resampled to 24 kHz first.
+
+        Raises BarkInputError for audio shorter than one frame (1/75 s).
+        """
+        return self._run("codec", lambda codec, frugal: encode_audio(codec, audio, self.spec))  # type: ignore[arg-type]
+
+    def say(
+        self,
+        text: str,
+        speaker: SpeakerPrompt | None = None,
+        seed: int = 0,
+        semantic: SemanticSampling = SemanticSampling(),
+        coarse: CoarseSampling = CoarseSampling(),
+        fine: FineSampling = FineSampling(),
+        on_step: OnStep | None = None,
+    ) -> Speech:
+        """Text → Speech: all stages in a row, each with the same seed. `on_step` sees one count, 0 … 1,000, for all.
+
+        Raises what the stages raise; arguments are checked before the first stage runs.
+        """
+        for sampling, wanted in ((semantic, SemanticSampling), (coarse, CoarseSampling), (fine, FineSampling)):
+            require_sampling(sampling, wanted)
+        report = _whole_progress(on_step)
+        semantic_tokens = self.text_to_semantic(text, speaker, semantic, seed, report("semantic"))
+        coarse_tokens = self.semantic_to_coarse(semantic_tokens, speaker, coarse, seed, report("coarse"))
+        fine_tokens = self.coarse_to_fine(coarse_tokens, speaker, fine, seed, report("fine"))
+        audio = self.decode(fine_tokens)
+        finished = report("decode")
+        if finished:
+            finished(1, 1)
+        return Speech(audio, semantic_tokens, coarse_tokens, fine_tokens, seed)
+
+    def unload(self) -> None:
+        """Let go of all weights in the manager that this Bark shares; the next use reads them again."""
+        self.manager.unload()
+
+    def _check_speaker(self, speaker: SpeakerPrompt | None) -> None:
+        require_speaker(speaker)
+        if speaker is not None and speaker.family != self.spec.family:
+            raise BarkInputError(
+                f"The speaker prompt {speaker.name!r} belongs to models of the family {speaker.family!r}, but these "
+                f"models are {self.spec.family!r}. Use a speaker prompt that was made with these models."
+            )
+
+    def _run(self, stage: str, job: Callable[[Any, bool], T]) -> T:
+        return self._stages[stage].run(job, _cache_bytes(getattr(self.models, stage), self.dtype))
+
+
+def _name_or_path(models: str | os.PathLike[str]) -> str | Path:
+    return models if isinstance(models, str) else Path(models)
+
+
+def _cache_bytes(file: StageFile, dtype: torch.dtype) -> int:
+    """Memory a stage needs beside its weights: keys and values of every position (a fair bound for fine, too)."""
+    shape = file.shape
+    if not isinstance(shape, NetworkShape):
+        return 0
+    return 2 * shape.n_layer * shape.block_size * shape.n_embd * dtype.itemsize
+
+
+def _whole_progress(on_step: OnStep | None) -> Callable[[str], OnStep | None]:
+    """Turns the stages' own counts into one count of 1,000 for the whole path."""
+
+    def for_stage(stage: str) -> OnStep | None:
+        if on_step is None:
+            return None
+        names = list(_SHARES)
+        before = sum(_SHARES[name] for name in names[: names.index(stage)])
+
+        def stage_step(done: int, total: int) -> None:
+            on_step(round(1000 * (before + _SHARES[stage] * done / total)), 1000)
+
+        return stage_step
+
+    return for_stage

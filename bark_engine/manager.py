@@ -1,0 +1,172 @@
+"""The shared model manager: what is loaded, in which precision, where; one copy for all who ask.
+
+A stage is read the first time it runs and stays as long as some `Bark` holds it; a `Placement` decides where it runs
+and moves it. When memory runs out, room is made, the job is tried once more in its frugal form, then there is a
+sentence.
+"""
+
+import gc
+import logging
+import threading
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from .checkpoint import StageFile, load_stage
+from .errors import BarkFileError, BarkInputError, BarkMemoryError
+from .placement import LocalPlacement, PlacedStage, Placement
+
+log = logging.getLogger(__name__)
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+PRECISIONS = ("auto", *DTYPES)
+
+_OUT_OF_MEMORY_TEXTS = ("out of memory", "can't allocate memory", "not enough memory")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class StageKey:
+    """What makes two requests the same copy: the file as it is now, the stage in it, the precision, the device."""
+
+    path: Path
+    modified: int  # nanoseconds; a file that was replaced is another file
+    stage: str
+    dtype: torch.dtype
+    device: torch.device
+
+
+class ManagedStage:
+    """One stage of one file, shared by all who asked the manager for it. Nothing is read before its first `run`."""
+
+    def __init__(self, file: StageFile, key: StageKey, placement: Placement):
+        self.key = key
+        self._file = file
+        self._placement = placement
+        self._lock = threading.Lock()  # the second asker waits for the first one's reading
+        self._placed: PlacedStage | None = None
+        self._release: weakref.finalize | None = None
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the weights are in memory."""
+        return self._placed is not None
+
+    def run(self, job: Callable[[nn.Module, bool], T], working_bytes: int = 0) -> T:
+        """Call `job(module, frugal)` with the stage on its device and `working_bytes` to spare there.
+
+        When memory runs out, everything idle is moved away and the job is tried once more with `frugal` True.
+        Raises BarkMemoryError after that, and whatever the job or the reading raises.
+        """
+        try:
+            with self._load().running(working_bytes) as module:
+                return job(module, False)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+        # Outside of the handler: the exception held the failed run's tensors alive through its traceback.
+        log.warning("Out of memory in the %s stage; making room and trying once more.", self.key.stage)
+        gc.collect()
+        self._placement.make_room()
+        try:
+            with self._load().running(working_bytes) as module:
+                return job(module, True)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            raise BarkMemoryError(
+                f"The {self.key.stage} stage does not fit into the memory of {self.key.device}, also with everything "
+                "else moved away. Use smaller models, float16 or bfloat16, or the cpu."
+            ) from None
+
+    def unload(self) -> None:
+        """Let go of the weights; memory is free as soon as nobody runs them. The next `run` reads again."""
+        with self._lock:
+            self._placed = None
+            if self._release is not None:
+                self._release()
+
+    def _load(self) -> PlacedStage:
+        with self._lock:
+            if self._placed is None:
+                name = str(self.key.dtype).removeprefix("torch.")
+                log.info("Reading the %s stage from %s as %s.", self.key.stage, self.key.path, name)
+                placed = self._placement.place(load_stage(self._file, self.key.dtype), self.key.device)
+                self._release = weakref.finalize(self, placed.release)
+                self._placed = placed
+            return self._placed
+
+
+class ModelManager:
+    """Hands out the stages, so that all who ask for the same thing get the same copy. Thread-safe."""
+
+    def __init__(self, placement: Placement | None = None):
+        self.placement: Placement = placement or LocalPlacement()
+        self._stages: weakref.WeakValueDictionary[StageKey, ManagedStage] = weakref.WeakValueDictionary()
+        self._lock = threading.Lock()
+
+    def device(self, wanted: str) -> torch.device:
+        """The device a name stands for; BarkInputError where it is unknown or missing."""
+        return self.placement.device(wanted)
+
+    def dtype(self, wanted: str, device: torch.device) -> torch.dtype:
+        """The precision a name stands for on a device; BarkInputError for an unknown name."""
+        if wanted == "auto":
+            return self.placement.best_dtype(device)
+        if wanted not in DTYPES:
+            raise BarkInputError(f"The precision {wanted!r} is unknown. Allowed: {', '.join(PRECISIONS)}.")
+        return DTYPES[wanted]
+
+    def stage(self, file: StageFile, dtype: torch.dtype, device: torch.device) -> ManagedStage:
+        """The stage of a file in a precision on a device; the same object for all who hold one."""
+        try:
+            modified = file.path.stat().st_mtime_ns
+        except OSError as error:
+            raise BarkFileError(
+                f"{file.path} cannot be read ({error.strerror}). Put it back or load the models anew."
+            ) from None
+        key = StageKey(file.path.resolve(), modified, file.stage, dtype, device)
+        with self._lock:
+            stage = self._stages.get(key)
+            if stage is None:
+                stage = self._stages[key] = ManagedStage(file, key, self.placement)
+            return stage
+
+    def loaded(self) -> list[StageKey]:
+        """What is in memory now."""
+        with self._lock:
+            return [key for key, stage in self._stages.items() if stage.loaded]
+
+    def unload(self) -> None:
+        """Let go of the weights of every stage; the next use of one reads it again."""
+        with self._lock:
+            stages = list(self._stages.values())
+        for stage in stages:
+            stage.unload()
+        self.placement.make_room()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out, on any device; torch has no one type for it."""
+    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY_TEXTS)
+
+
+_shared: ModelManager | None = None
+_shared_lock = threading.Lock()
+
+
+def shared_manager() -> ModelManager:
+    """The manager that every `Bark` of this process uses unless it is given another."""
+    global _shared
+    with _shared_lock:
+        if _shared is None:
+            _shared = ModelManager()
+        return _shared

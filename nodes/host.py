@@ -1,0 +1,224 @@
+"""The bridge to ComfyUI: the only file that imports `comfy.*` and `folder_paths`.
+
+Folders, placement through real ModelPatchers, progress and interruption, sound in ComfyUI's form, and the files that
+nodes save. No Bark rules: those are the engine's.
+"""
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+import comfy.utils
+import folder_paths
+import numpy as np
+import torch
+from comfy.cli_args import args
+from comfy.model_patcher import ModelPatcher
+from comfy_api.latest import io
+from torch import nn
+
+from ..bark_engine import Audio, BarkInputError, ModelManager
+from ..bark_engine.audio_files import save_audio
+from ..bark_engine.placement import check_device
+from ..bark_engine.progress import OnStep
+
+MODELS_FOLDER = "bark"
+SPEAKERS_FOLDER = "speakers"
+
+
+def schema(**given: Any) -> io.Schema:
+    """An `io.Schema` without the fields that this ComfyUI does not know yet (`search_aliases` came with 0.11)."""
+    known = {field.name for field in dataclasses.fields(io.Schema)}
+    return io.Schema(**{name: value for name, value in given.items() if name in known})
+
+
+# -- folders --------------------------------------------------------------------------------------------------------
+
+
+@cache
+def _register_folder() -> None:
+    """Add models/bark to what the user's extra model paths already say; the first of all is ComfyUI's own."""
+    own = str(Path(folder_paths.models_dir, MODELS_FOLDER))
+    folder_paths.add_model_folder_path(MODELS_FOLDER, own, is_default=True)
+
+
+def model_folders() -> list[Path]:
+    """Where Bark models are looked for, models/bark first, then the extra model paths."""
+    _register_folder()
+    return [Path(folder) for folder in folder_paths.get_folder_paths(MODELS_FOLDER)]
+
+
+def speaker_folders() -> list[Path]:
+    """The folder `speakers` inside each model folder."""
+    return [folder / SPEAKERS_FOLDER for folder in model_folders()]
+
+
+# -- placement ------------------------------------------------------------------------------------------------------
+
+
+class HostPlacement:
+    """Leaves every decision about memory to comfy.model_management; each stage is a real ModelPatcher."""
+
+    def device(self, wanted: str) -> torch.device:
+        """ComfyUI's own choice for "auto", otherwise the named device; BarkInputError where it is missing."""
+        return comfy.model_management.get_torch_device() if wanted == "auto" else check_device(wanted)
+
+    def best_dtype(self, device: torch.device) -> torch.dtype:
+        """What ComfyUI thinks the device is good at; float32 on the CPU and on MPS, where Bark gets noisy in half."""
+        if device.type in ("cpu", "mps"):
+            return torch.float32
+        if comfy.model_management.should_use_bf16(device):
+            return torch.bfloat16
+        return torch.float16 if comfy.model_management.should_use_fp16(device) else torch.float32
+
+    def place(self, stage: nn.Module, device: torch.device) -> "_HostStage":
+        """Wrap a stage that was just read; it moves when it runs."""
+        return _HostStage(stage, device)
+
+    def make_room(self) -> None:
+        """Unload every model of every pack and give cached memory back."""
+        comfy.model_management.unload_all_models()
+        comfy.model_management.soft_empty_cache()
+
+
+class _HostStage:
+    """One stage in a ModelPatcher."""
+
+    def __init__(self, stage: nn.Module, device: torch.device):
+        offload = torch.device("cpu") if device.type == "cpu" else comfy.model_management.unet_offload_device()
+        self._patcher = ModelPatcher(stage, load_device=device, offload_device=offload)
+
+    @contextlib.contextmanager
+    def running(self, working_bytes: int) -> Iterator[nn.Module]:
+        # Before every run: another node may have moved the weights away since. `force_full_load`, because layers that
+        # are not comfy.ops layers would otherwise be left behind on the CPU without a word.
+        comfy.model_management.load_models_gpu([self._patcher], memory_required=working_bytes, force_full_load=True)
+        stage = self._patcher.model
+        if any(weight.device != self._patcher.load_device for weight in stage.parameters()):
+            stage.to(self._patcher.offload_device)  # --novram loads nothing fully: run whole where the weights live
+        yield stage
+
+    def release(self) -> None:
+        self._patcher.detach()
+
+
+@cache
+def manager() -> ModelManager:
+    """The one manager of this ComfyUI: two loaders with the same setting share one copy."""
+    return ModelManager(HostPlacement())
+
+
+# -- progress -------------------------------------------------------------------------------------------------------
+
+
+def progress() -> OnStep:
+    """An `on_step` that moves the node's progress bar and raises when the user interrupts."""
+    bar: comfy.utils.ProgressBar | None = None
+
+    def on_step(done: int, total: int) -> None:
+        nonlocal bar
+        # ComfyUI 0.9.2 and later throttles the bar, and with it the check that the bar makes.
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        if bar is None:
+            bar = comfy.utils.ProgressBar(total)
+        bar.update_absolute(done, total)
+
+    return on_step
+
+
+# -- sound ----------------------------------------------------------------------------------------------------------
+
+
+def to_host_audio(audio: Audio) -> dict[str, Any]:
+    """Audio → ComfyUI's AUDIO: waveform float32 `[1, 1, n]` on the CPU."""
+    return {"waveform": torch.tensor(audio.samples)[None, None], "sample_rate": audio.sample_rate}
+
+
+def clips_of(audio: Any) -> tuple[list[np.ndarray], int]:
+    """ComfyUI's AUDIO → its clips, each float32 `[C, n]`, and the sample rate.
+
+    Accepts what other packs send: `[C, n]` or `[n]` as well, any float type, any device. Raises BarkInputError for
+    what is no sound at all.
+    """
+    waveform, rate = (audio.get("waveform"), audio.get("sample_rate")) if isinstance(audio, dict) else (None, None)
+    if not isinstance(waveform, torch.Tensor) or not isinstance(rate, int):
+        raise BarkInputError(
+            "The audio input holds no sound: it must be ComfyUI's AUDIO, with a waveform and a sample rate. "
+            "A video without a sound track gives none; connect a node that does."
+        )
+    if not 1 <= waveform.ndim <= 3 or waveform.numel() == 0:
+        raise BarkInputError(
+            f"The audio input has shape {list(waveform.shape)}; it must be [clips, channels, samples] with at least "
+            "one sample."
+        )
+    batch = (
+        waveform.detach().float().cpu().reshape(-1, *waveform.shape[-2:]) if waveform.ndim > 1 else waveform[None, None]
+    )
+    return [clip.detach().float().cpu().numpy() for clip in batch], rate
+
+
+def one_voice(audio: Any) -> Audio:
+    """ComfyUI's AUDIO → Audio for the codec: one clip, mono or stereo (averaged). Raises BarkInputError."""
+    clips, rate = clips_of(audio)
+    if len(clips) != 1:
+        raise BarkInputError(f"The audio input is a batch of {len(clips)} clips; encode them one at a time.")
+    if len(clips[0]) > 2:
+        raise BarkInputError(
+            f"The audio input has {len(clips[0])} channels; mono or stereo can be encoded. Mix it down first."
+        )
+    return Audio(clips[0].mean(axis=0), rate)
+
+
+def save_clips(
+    clips: list[np.ndarray], rate: int, prefix: str, extension: str, cls: type[io.ComfyNode], **options: Any
+) -> list[dict[str, str]]:
+    """Write each clip under the output folder; returns what the browser's player needs to find them.
+
+    `prefix` may hold folders and ComfyUI's tokens (%year%, %batch_num%, …); it cannot leave the output folder. The
+    workflow goes into the file unless ComfyUI runs with --disable-metadata. `options` are those of `save_audio`.
+    Raises BarkInputError for a prefix that leaves the folder, BarkFileError where a file cannot be written.
+    """
+    folder, name, counter, subfolder = _output_place(prefix)
+    saved = []
+    for number, clip in enumerate(clips):
+        file = f"{name.replace('%batch_num%', str(number))}_{counter + number:05}.{extension}"
+        save_audio(Path(folder, file), clip, rate, extension, metadata=_workflow(cls), **options)
+        saved.append({"filename": file, "subfolder": subfolder, "type": "output"})
+    return saved
+
+
+def _output_place(prefix: str) -> tuple[str, str, int, str]:
+    """Folder, file name, counter and sub-folder for a prefix, from ComfyUI itself."""
+    if not prefix.strip() or any(ord(character) < 32 for character in prefix):
+        raise BarkInputError("The file name prefix is empty or has control characters. Use a name such as audio/bark.")
+    try:
+        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
+            prefix.replace("\\", "/"), folder_paths.get_output_directory()
+        )
+    except Exception as error:  # noqa: BLE001 (ComfyUI raises a bare Exception here)
+        raise BarkInputError(
+            f"The file name prefix {prefix!r} cannot be used: files are saved inside ComfyUI's output folder only. "
+            f"Use a name such as audio/bark. ({str(error).splitlines()[0]})"
+        ) from None
+    return folder, name, counter, subfolder
+
+
+def _workflow(cls: type[io.ComfyNode]) -> dict[str, str]:
+    """The graph as ComfyUI's own nodes store it, or nothing with --disable-metadata."""
+    if args.disable_metadata:
+        return {}
+    parts = {"prompt": cls.hidden.prompt, **(cls.hidden.extra_pnginfo or {})}
+    return {name: json.dumps(value) for name, value in parts.items() if value is not None}
+
+
+def file_mark(path: Path | None) -> str:
+    """Changes whenever a file does: for `fingerprint_inputs`, which runs for every prompt and must be cheap."""
+    if path is None:
+        return "absent"
+    status = path.stat()
+    return f"{path}:{status.st_mtime_ns}:{status.st_size}"

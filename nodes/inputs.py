@@ -1,0 +1,99 @@
+"""Inputs that several nodes share, each described once. Defaults are those of the engine's sampling types."""
+
+from comfy_api.latest import io
+
+from ..bark_engine import CoarseSampling, SemanticSampling
+from .sockets import BarkModels, BarkSpeaker
+
+MAX_SEED = 2**53 - 1  # the largest whole number that a browser keeps exactly
+MAX_TEMPERATURE = 5.0
+
+
+def models_input() -> io.Input:
+    """The set of models."""
+    return BarkModels.Input(
+        "models",
+        display_name="models",
+        tooltip="From Load Bark Models. A stage's weights are read when it first runs.",
+    )
+
+
+def speaker_input() -> io.Input:
+    """A voice to continue, or none."""
+    return BarkSpeaker.Input(
+        "speaker",
+        display_name="speaker",
+        optional=True,
+        tooltip="The voice to continue, from Load Speaker Prompt or Make Speaker Prompt. "
+        "Without one the models make up a voice, another one for each seed.",
+    )
+
+
+def temperature_input(default: float | None, name: str = "temperature", of: str = "") -> io.Input:
+    """How freely a stage chooses."""
+    return io.Float.Input(
+        name,
+        default=default or 0.0,
+        min=0.0,
+        max=MAX_TEMPERATURE,
+        step=0.05,
+        display_name=name.replace("_", " "),
+        tooltip=f"How freely {of or 'the stage'} chooses. More: more varied and riskier; less: safer and flatter; "
+        "0: always the likeliest token.",
+    )
+
+
+def top_k_input() -> io.Input:
+    """Keep the k likeliest tokens."""
+    return io.Int.Input(
+        "top_k",
+        default=0,
+        min=0,
+        max=10_000,
+        display_name="top k",
+        tooltip="Choose only among this many likeliest tokens. Fewer: safer; 0: off, choose among all.",
+    )
+
+
+def top_p_input() -> io.Input:
+    """Keep the likeliest tokens up to a probability."""
+    return io.Float.Input(
+        "top_p",
+        default=1.0,
+        min=0.0,
+        max=1.0,
+        step=0.01,
+        display_name="top p",
+        tooltip="Choose only among the likeliest tokens that together have this probability, counted before the "
+        "temperature acts. Less: safer; 1: off.",
+    )
+
+
+def seed_input() -> io.Input:
+    """Where the chance of this stage starts."""
+    return io.Int.Input(
+        "seed",
+        default=0,
+        min=0,
+        max=MAX_SEED,
+        control_after_generate=True,
+        display_name="seed",
+        tooltip="The same seed with the same inputs gives the same tokens. Each stage has its own, so one stage can be "
+        "tried again while the others stay.",
+    )
+
+
+def semantic_sampling(
+    temperature: float, top_k: int, top_p: float, min_eos_p: float, max_seconds: float, early_stop: bool
+) -> SemanticSampling:
+    """The widgets of Text to Semantic as the engine's type; 0 and 1 mean off where the tooltips say so."""
+    return SemanticSampling(temperature, top_k or None, _off_at_one(top_p), min_eos_p, max_seconds or None, early_stop)
+
+
+def coarse_sampling(temperature: float, top_k: int, top_p: float, max_history: int, window: int) -> CoarseSampling:
+    """The widgets of Semantic to Coarse as the engine's type; 0 and 1 mean off where the tooltips say so."""
+    return CoarseSampling(temperature, top_k or None, _off_at_one(top_p), max_history, window)
+
+
+def _off_at_one(top_p: float) -> float | None:
+    return None if top_p >= 1.0 else top_p

@@ -1,0 +1,122 @@
+"""Where every Bark graph begins: which models, in which precision, on which device."""
+
+from comfy_api.latest import io
+
+from ..bark_engine import Bark, BarkError
+from ..bark_engine.download import download_models
+from ..bark_engine.manager import PRECISIONS
+from ..bark_engine.model_sets import DEFAULT_MODELS, SIZES, ModelSet, find_model_set, list_model_sets
+from ..bark_engine.placement import DEVICES
+from . import host
+from .sockets import CATEGORY, BarkModels
+
+SAME = "same"  # a stage that is not given a set of its own
+
+
+class LoadBarkModels(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        found = list_model_sets(host.model_folders())
+        names = list(dict.fromkeys([*SIZES, *found]))
+        return host.schema(
+            node_id="BarkLoadModels",
+            display_name="Load Bark Models",
+            category=CATEGORY,
+            search_aliases=["bark", "suno", "tts", "loader"],
+            description="Chooses the models that all other Bark nodes use. Nothing is read before a stage runs, and "
+            "two loaders with the same setting share one copy. Connect the result to the stage nodes or to Bark Text to "
+            "Speech.",
+            inputs=[
+                io.Combo.Input(
+                    "models",
+                    options=names,
+                    default=next((name for name in found if name in SIZES), DEFAULT_MODELS),
+                    display_name="models",
+                    tooltip="large: best, 5 GB in float32; small: about 3 × faster, 1.8 GB; random: tiny models that "
+                    "make noise, for trying graphs; other names are folders under models/bark.",
+                ),
+                io.Combo.Input(
+                    "precision",
+                    options=list(PRECISIONS),
+                    default="auto",
+                    display_name="precision",
+                    tooltip="auto: what the device is good at (float32 on a CPU). float16 and bfloat16 take half the "
+                    "memory; float32 gives exactly Suno's tokens. The codec always runs in float32.",
+                ),
+                io.Combo.Input(
+                    "device",
+                    options=list(DEVICES),
+                    default="auto",
+                    display_name="device",
+                    tooltip="auto: the device that ComfyUI uses.",
+                ),
+                *(_stage_input(stage, names) for stage in ("text", "coarse", "fine")),
+                io.Boolean.Input(
+                    "download",
+                    default=False,
+                    display_name="download",
+                    tooltip="On: fetch Suno's large or small models from the Hugging Face hub into models/bark when "
+                    "they are missing (12 GB or 4.7 GB). Off: never use the network.",
+                ),
+            ],
+            outputs=[
+                BarkModels.Output(
+                    "bark_models", display_name="models", tooltip="All four stages, each read when it first runs."
+                )
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(
+        cls, models: str, text_models: str, coarse_models: str, fine_models: str, **_: object
+    ) -> str:
+        """Changes when a model file was replaced, or appeared."""
+        try:
+            found = _find(models, text_models, coarse_models, fine_models)
+        except BarkError as error:
+            return str(error)
+        files = (found.text, found.coarse, found.fine, found.codec)
+        return " ".join(host.file_mark(path) for path in (*(file.path for file in files), found.vocabulary))
+
+    @classmethod
+    def execute(
+        cls,
+        models: str,
+        precision: str,
+        device: str,
+        text_models: str,
+        coarse_models: str,
+        fine_models: str,
+        download: bool,
+    ) -> io.NodeOutput:
+        if download:
+            stages = _own_sets(text_models, coarse_models, fine_models)
+            on_step = host.progress()
+            download_models(
+                models,
+                host.model_folders()[0],
+                on_progress=lambda done, total, name: on_step(done, max(total, 1)),
+                stages=stages,
+            )
+        found = _find(models, text_models, coarse_models, fine_models)
+        return io.NodeOutput(Bark(found, device, precision, host.manager()))
+
+
+def _stage_input(stage: str, names: list[str]) -> io.Input:
+    """Another size for one stage."""
+    return io.Combo.Input(
+        f"{stage}_models",
+        options=[SAME, *names],
+        default=SAME,
+        display_name=f"{stage} models",
+        tooltip=f"Take the {stage} stage from another set, such as large text with small fine. same: as above.",
+    )
+
+
+def _own_sets(text: str, coarse: str, fine: str) -> dict[str, str]:
+    """The stages that are given a set of their own."""
+    return {stage: name for stage, name in (("text", text), ("coarse", coarse), ("fine", fine)) if name != SAME}
+
+
+def _find(models: str, text: str, coarse: str, fine: str) -> ModelSet:
+    return find_model_set(models, stages=_own_sets(text, coarse, fine), folders=host.model_folders())

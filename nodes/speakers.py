@@ -1,0 +1,128 @@
+"""Voices: load a speaker prompt, make one from tokens, save it as Suno's own .npz."""
+
+from comfy_api.latest import io
+
+from ..bark_engine import BarkError, CoarseTokens, FineTokens, SemanticTokens, SpeakerPrompt
+from ..bark_engine.paths import safe_child
+from ..bark_engine.speaker_library import find_speaker, list_speakers, speaker_file
+from . import host
+from .sockets import CATEGORY, BarkCoarse, BarkFine, BarkSemantic, BarkSpeaker
+
+
+class LoadSpeakerPrompt(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return host.schema(
+            node_id="BarkLoadSpeakerPrompt",
+            display_name="Load Speaker Prompt",
+            category=CATEGORY,
+            search_aliases=["bark", "voice", "history prompt", "voice preset"],
+            description="A voice to continue: a .npz file from models/bark/speakers, or one of Suno's 261 voices. "
+            "A voice speaks its own language best; in another one it has an accent. Connect it to any stage, the same "
+            "to all of them for one steady voice.",
+            inputs=[
+                io.Combo.Input(
+                    "speaker",
+                    options=list_speakers(host.speaker_folders()),
+                    display_name="speaker",
+                    tooltip="Files in models/bark/speakers come first, then Suno's voices by language "
+                    "(v2 are the better ones). Press R to look again.",
+                ),
+                io.Boolean.Input(
+                    "download",
+                    default=False,
+                    display_name="download",
+                    tooltip="On: fetch a voice of Suno's from the Hugging Face hub when it is not here (some 50 kB). "
+                    "Off: never use the network.",
+                ),
+            ],
+            outputs=[
+                BarkSpeaker.Output("speaker_prompt", display_name="speaker", tooltip="The tokens of one utterance.")
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, speaker: str, **_: object) -> str:
+        """Changes when the file was replaced, or appeared."""
+        try:
+            return host.file_mark(speaker_file(speaker, host.speaker_folders()))
+        except BarkError as error:
+            return str(error)
+
+    @classmethod
+    def execute(cls, speaker: str, download: bool) -> io.NodeOutput:
+        folders = host.speaker_folders()
+        return io.NodeOutput(find_speaker(speaker, folders=folders, download=download, download_folder=folders[0]))
+
+
+class MakeSpeakerPrompt(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return host.schema(
+            node_id="BarkMakeSpeakerPrompt",
+            display_name="Make Speaker Prompt",
+            category=CATEGORY,
+            search_aliases=["bark", "voice", "history prompt", "clone"],
+            description="Turns one take into a voice: the next text is spoken as if it came after it. All three token "
+            "wires must describe the same stretch of sound. Connect the result to the stages, or "
+            "to Save Speaker Prompt.",
+            inputs=[
+                BarkSemantic.Input("semantic", display_name="semantic", tooltip="What was said in the take."),
+                BarkCoarse.Input("coarse", display_name="coarse", tooltip="The rough sound of the same take."),
+                BarkFine.Input("fine", display_name="fine", tooltip="The whole sound of the same take."),
+                io.String.Input(
+                    "name", default="my voice", display_name="name", tooltip="What to call the voice; for people only."
+                ),
+            ],
+            outputs=[BarkSpeaker.Output("speaker_prompt", display_name="speaker", tooltip="The take as a voice.")],
+        )
+
+    @classmethod
+    def execute(cls, semantic: SemanticTokens, coarse: CoarseTokens, fine: FineTokens, name: str) -> io.NodeOutput:
+        return io.NodeOutput(SpeakerPrompt(semantic, coarse, fine, name=name))
+
+
+class SaveSpeakerPrompt(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return host.schema(
+            node_id="BarkSaveSpeakerPrompt",
+            display_name="Save Speaker Prompt",
+            category=CATEGORY,
+            search_aliases=["bark", "voice", "history prompt"],
+            description="Keeps a voice as a .npz file in models/bark/speakers, in Suno's own format. It appears in "
+            "Load Speaker Prompt after pressing R. Passes the voice on.",
+            is_output_node=True,
+            inputs=[
+                BarkSpeaker.Input("speaker", display_name="speaker", tooltip="The voice to keep."),
+                io.String.Input(
+                    "name",
+                    default="my_voice",
+                    display_name="name",
+                    tooltip="File name without .npz; folders are written with /. Only inside models/bark/speakers.",
+                ),
+                io.Boolean.Input(
+                    "overwrite",
+                    default=False,
+                    display_name="overwrite",
+                    tooltip="On: replace an older voice of that name. Off: refuse, so that nothing is lost.",
+                ),
+            ],
+            outputs=[BarkSpeaker.Output("speaker_prompt", display_name="speaker", tooltip="The same voice.")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, name: str | None) -> bool | str:
+        try:
+            if name is not None:
+                safe_child(host.speaker_folders()[0], f"{name}.npz")
+        except BarkError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def execute(cls, speaker: SpeakerPrompt, name: str, overwrite: bool) -> io.NodeOutput:
+        path = safe_child(host.speaker_folders()[0], f"{name}.npz")
+        if overwrite or not path.exists() or SpeakerPrompt.load(path, family=speaker.family) != speaker:
+            speaker.save(path, overwrite=overwrite)
+        return io.NodeOutput(speaker, ui={"text": [f"Saved as {path.relative_to(host.speaker_folders()[0])}"]})
