@@ -44,15 +44,15 @@ class SpeakerPrompt:
 
     def __post_init__(self) -> None:
         family = self.family or getattr(self.semantic, "family", SUNO.family)
-        for field, kind in (("semantic", SemanticTokens), ("coarse", CoarseTokens), ("fine", FineTokens)):
-            value = getattr(self, field)
+        for part, kind in (("semantic", SemanticTokens), ("coarse", CoarseTokens), ("fine", FineTokens)):
+            value = getattr(self, part)
             tokens = value if isinstance(value, kind) else kind(value, family=family)
             if tokens.family != family:
                 raise BarkInputError(
-                    f"The {field} tokens of this speaker prompt are of the family {tokens.family!r}, the others of "
+                    f"The {part} tokens of this speaker prompt are of the family {tokens.family!r}, the others of "
                     f"{family!r}. Take all three from one set of models."
                 )
-            object.__setattr__(self, field, tokens)
+            object.__setattr__(self, part, tokens)
         object.__setattr__(self, "family", family)
         semantic, frames = len(self.semantic), self.coarse.frames
         ratio = (known_family(family) or SUNO).frames_per_semantic
@@ -133,13 +133,20 @@ def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, source: str) ->
             "than one. It is damaged or something else."
         )
     with archive.open(info) as file:
-        data = file.read(MAX_ARRAY_BYTES + 1)
+        return read_array(file.read(MAX_ARRAY_BYTES + 1), f"{source}: {info.filename}")
+
+
+def read_array(data: bytes, source: str) -> np.ndarray[Any, Any]:
+    """The array in the bytes of a `.npy` file, without pickle; whole numbers kept as floats become int64.
+
+    Raises BarkFileError that calls the file `source`.
+    """
     try:
         _check_header(data)
         array = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise BarkFileError(
-            f"{source}: {info.filename} cannot be used ({error}). A speaker prompt holds three plain arrays of whole "
+            f"{source} cannot be used ({error}). A speaker prompt holds three plain arrays of whole "
             "numbers; pickled objects are never opened."
         ) from None
     if array.dtype.kind == "f" and array.size and bool(np.all(np.mod(array, 1) == 0)):

@@ -24,8 +24,8 @@ class LoadBarkModels(io.ComfyNode):
             category=CATEGORY,
             search_aliases=["bark", "suno", "tts", "loader"],
             description="Chooses the models that all other Bark nodes use. Nothing is read before a stage runs, and "
-            "two loaders with the same setting share one copy. Connect the result to the stage nodes or to Bark Text to "
-            "Speech.",
+            "two loaders with the same setting share one copy. Connect the result to the stage nodes or to Bark Text "
+            "to Speech.",
             inputs=[
                 io.Combo.Input(
                     "models",
