@@ -265,9 +265,10 @@ def _cache_bytes(file: StageFile, dtype: torch.dtype) -> int:
 def _whole_progress(on_step: OnStep | None) -> Callable[[str], OnStep | None]:
     """Turns the stages' own counts into one count of 1,000 for the whole path."""
 
-    def for_stage(stage: str) -> OnStep | None:
-        if on_step is None:
-            return None
+    if on_step is None:
+        return lambda stage: None
+
+    def for_stage(stage: str) -> OnStep:
         names = list(_SHARES)
         before = sum(_SHARES[name] for name in names[: names.index(stage)])
 

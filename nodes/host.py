@@ -118,14 +118,11 @@ def manager() -> ModelManager:
 
 def progress() -> OnStep:
     """An `on_step` that moves the node's progress bar and raises when the user interrupts."""
-    bar: comfy.utils.ProgressBar | None = None
+    bar = comfy.utils.ProgressBar(1)
 
     def on_step(done: int, total: int) -> None:
-        nonlocal bar
         # ComfyUI 0.9.2 and later throttles the bar, and with it the check that the bar makes.
         comfy.model_management.throw_exception_if_processing_interrupted()
-        if bar is None:
-            bar = comfy.utils.ProgressBar(total)
         bar.update_absolute(done, total)
 
     return on_step
