@@ -1,0 +1,357 @@
+"""Which files make up the models that someone asks for by name: `find_model_set`, `list_model_sets`.
+
+A set is four stages and a vocabulary. Sizes are read from the weights, never from names. Where files are looked for
+is `model_places.py`; what is in a file, `checkpoint/`; getting them, `download.py`. The only thing written here is
+the embedded default, a tiny set with random weights.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+
+from .checkpoint import STAGES, StageFile, describe
+from .codec import CodecShape
+from .download import MANIFEST, SIZES
+from .errors import BarkFileError, BarkInputError
+from .model_family import check_shape, check_vocabulary, common_spec, same_codec, spec_beside
+from .model_places import (
+    BERT_REPOS,
+    MODEL_REPOS,
+    Place,
+    codec_files,
+    downloads_folder,
+    hub_places,
+    model_places,
+    random_models_folder,
+    searched,
+    shelf,
+)
+from .paths import safe_child
+from .random_models import write_random_models
+from .spec import SUNO, BarkSpec
+from .transformer import NetworkShape
+
+log = logging.getLogger(__name__)
+
+RANDOM = "random"
+DEFAULT_MODELS = RANDOM
+NETWORKS = ("text", "coarse", "fine")
+VOCABULARIES = ("vocab.txt", "tokenizer.json")
+_WIDTHS = {(24, 1024): "large", (12, 768): "small"}  # (layers, width) → size, in all three stages of Suno's
+_DOWNLOAD = "ask for the download (--download on the command line, the download switch of the Load Bark Models node)"
+
+
+@dataclass(frozen=True)
+class ModelSet:
+    """The files of one set of models; nothing of them is loaded.
+
+    `name` is what was asked for, `origin` says in words where the files were found. All stages are of the family of
+    `spec`, which is registered.
+    """
+
+    name: str
+    text: StageFile
+    coarse: StageFile
+    fine: StageFile
+    codec: StageFile
+    vocabulary: Path
+    spec: BarkSpec
+    origin: str
+
+    @property
+    def is_random(self) -> bool:
+        """Whether these are the embedded models with random weights, which make noise."""
+        return self.text.path.parent == random_models_folder()
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Stages that belong together, in the order of preference, and where they are."""
+
+    files: tuple[StageFile, ...]
+    place: Place
+    faults: tuple[str, ...] = ()
+
+    def pick(self, stage: str) -> StageFile | None:
+        return next((file for file in self.files if file.stage == stage), None)
+
+
+@dataclass(frozen=True)
+class _Search:
+    """Where to look, and whether a text may be a path."""
+
+    folders: Sequence[Path]
+    allow_paths: bool
+    places: list[Place] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "places", model_places(self.folders))
+
+
+def find_model_set(
+    models: str | Path,
+    *,
+    stages: Mapping[str, str | Path] | None = None,
+    folders: Sequence[Path] = (),
+    allow_paths: bool = False,
+) -> ModelSet:
+    """The files for `models`: "large", "small", "random", another set's name, or the path of a folder or a file.
+
+    Suno's sizes are recognised by their weights and looked for in this order; the first folder that has the text,
+    coarse and fine stages wins, and the log says which:
+
+    1. `folders` (in ComfyUI models/bark and the extra model paths), each followed by its sub-folders;
+    2. `downloads_folder()`, and its sub-folders;
+    3. Suno's own cache, `$XDG_CACHE_HOME/suno/bark_v0`, under its present and its old names;
+    4. the Hugging Face cache: suno/bark, suno/bark-small, GitMylo/bark-safetensors.
+
+    Any other name is that of a sub-folder, or of a file with or without its extension, in 1 or 2. "random" is made on
+    the spot under `$XDG_CACHE_HOME/bark_engine`. The codec and the vocabulary are taken from beside the weights; for
+    Suno's family else from the places above, and from the caches of EnCodec and of multilingual BERT.
+
+    `stages` gives single stages another name or path, as in {"fine": "small"}. A text is only taken for a path with
+    `allow_paths`; nodes leave it off, so that a workflow cannot name files outside the folders.
+
+    Raises BarkFileError that lists what is missing, where it was looked for and what to do, and for files that do not
+    belong together; BarkInputError for a name that cannot be one.
+    """
+    wanted = _wanted(models, stages or {})
+    search = _Search([Path(folder) for folder in folders], allow_paths)
+    own = [stage for stage in STAGES if wanted[stage] == models]
+    base = _base_source(models, [stage for stage in own if stage in NETWORKS], search)
+    found = {stage: (file, base.place) for stage in own if base and (file := base.pick(stage))}
+    for stage in (stage for stage in STAGES if stage not in own):
+        found[stage] = _single_stage(wanted[stage], stage, base, search)
+    spec = common_spec({stage: file for stage, (file, _) in found.items()})
+    home = found["text"][0].path.parent if "text" in found else base.place.folder if base else None
+    if "codec" not in found and (codec := _codec(spec, home, search)):
+        found["codec"] = codec
+    vocabulary = _vocabulary(spec, home, search)
+    missing = [stage for stage in STAGES if stage not in found]
+    if missing or vocabulary is None:
+        raise _incomplete(models, missing, vocabulary, found, base, search)
+    for stage, (file, _) in found.items():
+        check_shape(stage, file, spec)
+    origin = "; ".join(
+        f"{', '.join(stage for stage in STAGES if found[stage][1] == place)} from {place.words}"
+        for place in dict.fromkeys(found[stage][1] for stage in STAGES)
+    )
+    log.info("the models %s: %s; vocabulary %s", models, origin, vocabulary)
+    files = {stage: file for stage, (file, _) in found.items()}
+    return ModelSet(name=_name(models), vocabulary=vocabulary, spec=spec, origin=origin, **files)
+
+
+def list_model_sets(folders: Sequence[Path]) -> list[str]:
+    """The names that `find_model_set` would know now, for a list to choose from; "random" is always the last.
+
+    "large" and "small" where their three networks are in one place, sub-folders with at least one usable stage, and
+    single files with all three networks. Bad files are logged and passed over.
+    """
+    places = model_places([Path(folder) for folder in folders])
+    names = [size for size in SIZES if any(_has(_sized(shelf(place.folder)[0], size), NETWORKS) for place in places)]
+    for root in (*map(Path, folders), downloads_folder()):
+        for place in places:
+            if place.folder == root:
+                names += [file.path.stem for file in shelf(root)[0] if _has_all(file, shelf(root)[0])]
+            elif place.folder.parent == root and _is_safe(root, place.folder.name) and shelf(place.folder)[0]:
+                names.append(place.folder.name)
+    return [*(name for name in dict.fromkeys(names) if name != RANDOM), RANDOM]
+
+
+# -- sources -----------------------------------------------------------------------------------------------------
+
+
+def _wanted(models: str | Path, stages: Mapping[str, str | Path]) -> dict[str, str | Path]:
+    """What is asked for, stage by stage. A size says nothing about the codec, of which there is one."""
+    unknown = [stage for stage in stages if stage not in STAGES]
+    if unknown:
+        raise BarkInputError(f"There is no stage {unknown[0]!r}. The stages are {', '.join(STAGES)}.")
+    wanted = {stage: stages.get(stage, models) for stage in STAGES}
+    if wanted["codec"] in SIZES:
+        wanted["codec"] = models
+    return wanted
+
+
+def _name(models: str | Path) -> str:
+    return models if isinstance(models, str) else models.name or str(models)
+
+
+def _sources(models: str | Path, search: _Search) -> Iterator[_Source]:
+    """Where `models` may come from, best first."""
+    if models == RANDOM:
+        yield _folder_source(_random_models(), "the embedded models with random weights")
+    elif isinstance(models, str) and models in SIZES:
+        for place in search.places:
+            files, faults = shelf(place.folder)
+            yield _Source(_preferred(_sized(files, models)), place, faults)
+    else:
+        path = models if isinstance(models, Path) else _named(models, search)
+        if path.is_dir():
+            yield _folder_source(path, f"the folder {path}")
+        else:
+            yield _Source(describe(path), Place(path.parent, f"the file {path}"))
+
+
+def _folder_source(folder: Path, words: str) -> _Source:
+    files, faults = shelf(folder)
+    return _Source(_preferred(files), Place(folder, words), faults)
+
+
+def _named(name: str, search: _Search) -> Path:
+    """The folder or file of that name in the searched folders, or the path itself where texts may be paths."""
+    if search.allow_paths and (any(sign in name for sign in "/\\~") or Path(name).exists()):
+        path = Path(name).expanduser()
+        if not path.exists():
+            raise BarkFileError(f"There is no folder or file {path}. Check the path.")
+        return path
+    roots = [*search.folders, downloads_folder()]
+    for root in roots:
+        path = safe_child(root, name)
+        if path.exists():
+            return path
+        if path.parent.is_dir():
+            same = sorted(file for file in path.parent.iterdir() if file.stem == path.name and file.is_file())
+            weights = [safe_child(root, str(file.relative_to(root))) for file in same if file.suffix not in (".json",)]
+            if weights:
+                return weights[0]
+    raise BarkFileError(
+        f"There are no models called {name!r}. Known are: {', '.join(list_model_sets(search.folders))}. "
+        f"Looked for a folder or file of that name in {', '.join(map(str, roots))}."
+    )
+
+
+def _sized(files: Sequence[StageFile], size: str) -> tuple[StageFile, ...]:
+    """The networks of that size, and the codecs."""
+    return tuple(file for file in files if file.stage == "codec" or _size(file) == size)
+
+
+def _size(file: StageFile) -> str | None:
+    shape = file.shape
+    return _WIDTHS.get((shape.n_layer, shape.n_embd)) if isinstance(shape, NetworkShape) else None
+
+
+def _preferred(files: Sequence[StageFile]) -> tuple[StageFile, ...]:
+    """Where a folder has a stage twice: the larger, the usual name, full precision, no pickle, then by name."""
+
+    def rank(file: StageFile) -> tuple[object, ...]:
+        usual = file.path.stem in {file.stage, f"{file.stage}_2", "model", "pytorch_model"}
+        return -file.parameters, not usual, -file.dtype.itemsize, file.path.suffix != ".safetensors", file.path.name
+
+    return tuple(sorted(files, key=rank))
+
+
+def _has(files: Sequence[StageFile], stages: Sequence[str]) -> bool:
+    return set(stages) <= {file.stage for file in files}
+
+
+def _has_all(file: StageFile, files: Sequence[StageFile]) -> bool:
+    """Whether one file holds all networks, and its name may be used."""
+    return _has([other for other in files if other.path == file.path], NETWORKS) and _is_safe(
+        file.path.parent, file.path.name
+    )
+
+
+def _is_safe(root: Path, name: str) -> bool:
+    try:
+        safe_child(root, name)
+    except BarkInputError:
+        return False
+    return True
+
+
+def _random_models() -> Path:
+    """The folder of the embedded models, which is made the first time."""
+    folder = random_models_folder()
+    try:
+        write_random_models(folder)
+    except BarkFileError as error:
+        raise BarkFileError(f"{error} XDG_CACHE_HOME names the folder in which it is made.") from None
+    return folder
+
+
+# -- putting a set together --------------------------------------------------------------------------------------
+
+
+def _base_source(models: str | Path, stages: Sequence[str], search: _Search) -> _Source | None:
+    """The first source with all of `stages`, else the one with most of them; None where none are asked for."""
+    best: _Source | None = None
+    for source in _sources(models, search) if stages else ():
+        have = [stage for stage in stages if source.pick(stage)]
+        if len(have) == len(stages):
+            return source
+        if best is None or len(have) > sum(best.pick(stage) is not None for stage in stages):
+            best = source
+    return best
+
+
+def _single_stage(models: str | Path, stage: str, base: _Source | None, search: _Search) -> tuple[StageFile, Place]:
+    """One stage of other models; of several places with it, the one that the rest comes from."""
+    sources = [source for source in _sources(models, search) if source.pick(stage)]
+    sources.sort(key=lambda source: base is None or source.place != base.place)
+    for source in sources:
+        if file := source.pick(stage):
+            return file, source.place
+    raise _incomplete(models, [stage], Path(), {}, None, search)
+
+
+def _codec(spec: BarkSpec, home: Path | None, search: _Search) -> tuple[StageFile, Place] | None:
+    """The codec from beside the text stage, else EnCodec from any place."""
+    for file in _preferred(shelf(home)[0]) if home else ():
+        if file.stage == "codec":
+            return file, Place(file.path.parent, f"the folder {file.path.parent}")
+    if same_codec(spec):
+        shared = ((file, place) for place in search.places for file in shelf(place.folder)[0])
+        for file, place in chain(shared, codec_files()):
+            if file.shape == CodecShape() and spec_beside(file.path.parent) is None:
+                return file, place
+    return None
+
+
+def _vocabulary(spec: BarkSpec, home: Path | None, search: _Search) -> Path | None:
+    """The vocabulary beside the text stage, else for Suno's family that of multilingual BERT from any place.
+
+    One beside the weights that cannot be theirs is refused (BarkFileError); elsewhere it is passed over.
+    """
+    for path in (home / name for name in VOCABULARIES if home):
+        if path.is_file():
+            check_vocabulary(path, spec)
+            return path
+    others: list[Place] = []
+    if spec.family == SUNO.family:
+        others = [place for repo in (*MODEL_REPOS, *BERT_REPOS) for place in hub_places(repo)] + search.places
+    for path in (place.folder / name for place in others for name in VOCABULARIES):
+        if path.is_file() and spec_beside(path.parent) is None:
+            try:
+                check_vocabulary(path, spec)
+            except BarkFileError as error:
+                log.warning("a vocabulary is passed over: %s", error)
+            else:
+                return path
+    return None
+
+
+def _incomplete(
+    models: str | Path,
+    stages: Sequence[str],
+    vocabulary: Path | None,
+    found: Mapping[str, tuple[StageFile, Place]],
+    base: _Source | None,
+    search: _Search,
+) -> BarkFileError:
+    """The sentence for a set that lacks something: what, what is there, where it was looked for, what to do."""
+    missing = [*stages, *(["vocabulary"] if vocabulary is None else [])]
+    there = ", ".join(f"{stage} is {file.path}" for stage, (file, _) in found.items())
+    suno = isinstance(models, str) and models in SIZES
+    known = {part: MANIFEST.get(f"{part} {models}" if suno else part, MANIFEST.get(part)) for part in missing}
+    files = [file.name if file else f"a {part} stage" for part, file in known.items()]
+    home = base.place.folder if base and base.files else (*search.folders, downloads_folder())[0]
+    faults = [fault for place in search.places for fault in shelf(place.folder)[1]]
+    downloads = all(known.values())
+    return BarkFileError(
+        f"The models {_name(models)!r} are not complete; missing: {', '.join(missing)}."
+        f"{f' (There: {there}.)' if there else ''} Looked in {searched(search.folders)}. "
+        f"Put {', '.join(files)} into {home}{f', or {_DOWNLOAD}' if downloads else ''}."
+        + (f" Could not be used: {' '.join(faults)}" if faults else "")
+    )
