@@ -19,7 +19,8 @@ from .checkpoint import convert
 from .download import download_models
 from .errors import BarkError
 from .manager import DTYPES, PRECISIONS
-from .model_sets import DEFAULT_MODELS, downloads_folder
+from .model_places import downloads_folder
+from .model_sets import DEFAULT_MODELS
 from .progress import OnStep
 from .sampling import CoarseSampling, FineSampling, SemanticSampling
 from .speaker import SpeakerPrompt
@@ -78,11 +79,10 @@ def _convert_parser() -> argparse.ArgumentParser:
 def speak(arguments: argparse.Namespace) -> None:
     """Run the main job: text in, WAV file out."""
     started = time.monotonic()
-    folders = [downloads_folder()]
     if arguments.download:
         with _Bar("download") as bar:
             download_models(arguments.models, downloads_folder(), on_progress=bar.downloaded)
-    bark = Bark.load(arguments.models, device=arguments.device, dtype=arguments.dtype, folders=folders)
+    bark = Bark.load(arguments.models, device=arguments.device, dtype=arguments.dtype)
     speaker = _speaker(arguments.speaker, bark, arguments.download)
     chosen = {} if arguments.temperature is None else {"temperature": arguments.temperature}
     with _Bar("speak") as bar:

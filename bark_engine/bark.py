@@ -98,6 +98,7 @@ class Bark:
             _name_or_path(models),
             stages={stage: _name_or_path(wanted) for stage, wanted in stages.items() if wanted is not None},
             folders=[Path(folder) for folder in folders],
+            allow_paths=True,
         )
         return cls(found, device, dtype, manager)
 

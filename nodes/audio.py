@@ -2,26 +2,24 @@
 
 from typing import Any
 
-import numpy as np
 from comfy_api.latest import io
 
-from ..bark_engine import Audio
-from ..bark_engine.audio import resample
-from ..bark_engine.audio_files import peak_normalise
+from ..bark_engine.audio_files import peak_normalise, resample_channels
 from . import host
 from .sockets import CATEGORY
 
-# What the format widget offers → file extension and options of `save_audio`.
-FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
-    "flac": ("flac", {}),
-    "wav 16-bit": ("wav", {"bit_depth": "16"}),
-    "wav 24-bit": ("wav", {"bit_depth": "24"}),
-    "wav 32-bit float": ("wav", {"bit_depth": "32f"}),
-    "mp3": ("mp3", {}),
-    "opus": ("opus", {}),
+# What the format widget offers → format and quality of `save_audio`; None: the bit rate widget says it.
+FORMATS: dict[str, tuple[str, str | None]] = {
+    "flac": ("flac", "16-bit"),
+    "flac 24-bit": ("flac", "24-bit"),
+    "wav 16-bit": ("wav", "16-bit"),
+    "wav 24-bit": ("wav", "24-bit"),
+    "wav 32-bit float": ("wav", "32-bit float"),
+    "mp3": ("mp3", None),
+    "opus": ("opus", None),
 }
-LOSSY = ("mp3", "opus")
-BIT_RATES = ("64k", "96k", "128k", "160k", "192k", "320k")
+BIT_RATES = ("64k", "96k", "128k", "192k")
+RATES = ("64k", "96k", "128k", "160k", "192k", "320k")
 RATES = {"native": None, "44100": 44_100, "48000": 48_000}
 
 
@@ -65,7 +63,8 @@ class SaveAudio(io.ComfyNode):
                     options=list(BIT_RATES),
                     default="128k",
                     display_name="bit rate",
-                    tooltip="For mp3 and opus: more sounds better and takes more space. Mp3 at 24,000 Hz ends at 160k.",
+                    tooltip="For mp3 and opus: more sounds better and takes more space. MP3 at 24,000 Hz ends below 192k; choose "
+                    "44100 for that.",
                 ),
                 io.Boolean.Input(
                     "normalise",
@@ -83,16 +82,9 @@ class SaveAudio(io.ComfyNode):
     ) -> io.NodeOutput:
         clips, rate = host.clips_of(audio)
         wanted = RATES[sample_rate] or rate
-        ready = [_prepared(clip, rate, wanted, normalise) for clip in clips]
-        extension, options = FORMATS[format]
-        if format in LOSSY:
-            options = {**options, "bit_rate": bit_rate}
-        saved = host.save_clips(ready, wanted, filename_prefix, extension, cls, **options)
+        clips = [resample_channels(clip, rate, wanted) for clip in clips]
+        if normalise:
+            clips = [peak_normalise(clip) for clip in clips]
+        file_format, quality = FORMATS[format]
+        saved = host.save_clips(clips, wanted, filename_prefix, file_format, quality or bit_rate, cls)
         return io.NodeOutput(audio, ui={"audio": saved})
-
-
-def _prepared(clip: np.ndarray, rate: int, wanted: int, normalise: bool) -> np.ndarray:
-    """A clip `[C, n]` at the wanted rate and, where asked, at full level; checks each channel on the way."""
-    channels = [resample(Audio(channel, rate), wanted).samples for channel in clip]
-    stacked = np.stack(channels)
-    return peak_normalise(stacked) if normalise else stacked

@@ -23,7 +23,7 @@ from comfy_api.latest import io
 from torch import nn
 
 from ..bark_engine import Audio, BarkInputError, ModelManager
-from ..bark_engine.audio_files import save_audio
+from ..bark_engine.audio_files import FORMATS, save_audio
 from ..bark_engine.placement import check_device
 from ..bark_engine.progress import OnStep
 
@@ -172,19 +172,19 @@ def one_voice(audio: Any) -> Audio:
 
 
 def save_clips(
-    clips: list[np.ndarray], rate: int, prefix: str, extension: str, cls: type[io.ComfyNode], **options: Any
+    clips: list[np.ndarray], rate: int, prefix: str, file_format: str, quality: str, cls: type[io.ComfyNode]
 ) -> list[dict[str, str]]:
     """Write each clip under the output folder; returns what the browser's player needs to find them.
 
     `prefix` may hold folders and ComfyUI's tokens (%year%, %batch_num%, …); it cannot leave the output folder. The
-    workflow goes into the file unless ComfyUI runs with --disable-metadata. `options` are those of `save_audio`.
+    workflow goes into the file unless ComfyUI runs with --disable-metadata. Format and quality as in `save_audio`.
     Raises BarkInputError for a prefix that leaves the folder, BarkFileError where a file cannot be written.
     """
     folder, name, counter, subfolder = _output_place(prefix)
     saved = []
     for number, clip in enumerate(clips):
-        file = f"{name.replace('%batch_num%', str(number))}_{counter + number:05}.{extension}"
-        save_audio(Path(folder, file), clip, rate, extension, metadata=_workflow(cls), **options)
+        file = f"{name.replace('%batch_num%', str(number))}_{counter + number:05}{FORMATS[file_format].suffix}"
+        save_audio(Path(folder, file), clip, rate, file_format, quality=quality, metadata=_workflow(cls))
         saved.append({"filename": file, "subfolder": subfolder, "type": "output"})
     return saved
 
