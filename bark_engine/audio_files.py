@@ -122,7 +122,8 @@ def check_samples(samples: npt.ArrayLike) -> FloatArray:
             f"Sound must be samples [n] or [channels, n] of floating point, −1 … 1; this is {array.dtype} "
             f"{list(array.shape)}."
         )
-    array = np.atleast_2d(array.astype(np.float32, copy=False))
+    with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite and is refused below
+        array = np.atleast_2d(array.astype(np.float32, copy=False))
     if array.size == 0:
         raise BarkInputError("The sound has no samples, so there is nothing to save. Check the node before this one.")
     if array.shape[0] > MAX_CHANNELS:
