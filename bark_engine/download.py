@@ -91,7 +91,7 @@ MANIFEST: Mapping[str, HubFile] = {
 
 
 def download_models(
-    models: str,
+    models: str | Path,
     folder: str | Path,
     on_progress: OnProgress | None = None,
     stages: Mapping[str, str | Path] | None = None,
@@ -101,15 +101,16 @@ def download_models(
 ) -> list[Path]:
     """Fetch Suno's "large" or "small" models into `folder`; the paths of all their files, in the order of the stages.
 
-    `stages` gives single stages ("text", "coarse", "fine", "codec") another size; a stage that it gives any other
-    name or path is the caller's own and not fetched. Files that are there and have the right hash are not fetched
+    `stages` gives single stages ("text", "coarse", "fine", "codec") another size; a stage with any other name or path
+    is the caller's own and not fetched. Files that are there and have the right hash are not fetched
     again; each is hashed once, and the result kept in `FOLDER/.download`. `manifest` and `endpoint` say what to
     fetch and from where (default: Suno's files, from $HF_ENDPOINT or the hub).
 
     `on_progress(done, total, name)` counts bytes of all missing files, about every 10 MB, and bytes read while one
     that was there before is checked. What it raises ends the download and reaches the caller; the next call goes on.
 
-    Raises BarkInputError for an unknown size and BarkDownloadError, with what to do, for anything that goes wrong.
+    Raises BarkInputError where no stage has one of Suno's sizes, and BarkDownloadError, with what to do, for anything
+    that goes wrong.
     """
     files = _wanted(models, stages or {}, manifest)
     target = Path(folder)
@@ -126,17 +127,17 @@ def download_models(
     return [target / file.name for file in files]
 
 
-def _wanted(models: str, stages: Mapping[str, str | Path], manifest: Mapping[str, HubFile]) -> list[HubFile]:
-    """The files of the manifest for one size, with the stages that differ."""
-    unknown = set(stages) - {"text", "coarse", "fine", "codec"}
-    if models not in SIZES or unknown:
-        raise BarkInputError(
-            f"Only Suno's own models can be downloaded, 'large' or 'small', with a size for text, coarse and fine; "
-            f"asked for were {models!r}{f' and the stage {min(unknown)!r}' if unknown else ''}."
-        )
+def _wanted(models: str | Path, stages: Mapping[str, str | Path], manifest: Mapping[str, HubFile]) -> list[HubFile]:
+    """The files of the manifest: networks of Suno's sizes, the codec unless it is the caller's own, the vocabulary."""
     sizes = {stage: stages.get(stage, models) for stage in ("text", "coarse", "fine")}
     files = [manifest[f"{stage} {size}"] for stage, size in sizes.items() if size in SIZES]
-    if stages.get("codec", models) in SIZES:
+    unknown = set(stages) - {*sizes, "codec"}
+    if not files or unknown:
+        raise BarkInputError(
+            "Only Suno's own models can be downloaded, 'large' or 'small', with a size for text, coarse and fine; "
+            f"asked for were {str(models)!r}{f' and the stage {min(unknown)!r}' if unknown else ''}."
+        )
+    if stages.get("codec", SIZES[0]) in SIZES:
         files.append(manifest["codec"])
     return [*files, manifest["vocabulary"]]
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 
 from .checkpoint import StageFile
@@ -68,16 +69,29 @@ def check_shape(stage: str, file: StageFile, spec: BarkSpec) -> None:
 
 def check_vocabulary(path: Path, spec: BarkSpec) -> None:
     """Refuse a vocabulary of other models: another would turn every word into another, without an error."""
-    tokenizer = Tokenizer.load(path)
+    stat = path.stat()
+    fault = _fault_of_vocabulary(path, stat.st_mtime_ns, stat.st_size, spec)
+    if fault:
+        raise BarkFileError(fault)
+
+
+@lru_cache(maxsize=32)
+def _fault_of_vocabulary(path: Path, changed: int, size: int, spec: BarkSpec) -> str | None:
+    """What is wrong with a vocabulary, read once per state of the file (`changed` in ns, `size` in bytes)."""
+    try:
+        tokenizer = Tokenizer.load(path)
+    except BarkFileError as error:
+        return str(error)
     room = spec.text_pad - spec.text_offset
     if spec.family != SUNO.family:
         if tokenizer.size > room:
-            raise BarkFileError(
+            return (
                 f"{path} has {tokenizer.size:,} entries, but models of the family {spec.family!r} know {room:,}. "
                 "Use the vocabulary that belongs to them."
             )
     elif tokenizer.size != room or tokenizer.encode(UNKNOWN) != [UNKNOWN_ID]:
-        raise BarkFileError(
+        return (
             f"{path} is not the vocabulary of Suno's models, multilingual cased BERT: that has {room:,} entries with "
             f"{UNKNOWN} as number {UNKNOWN_ID}; this has {tokenizer.size:,}. Use the vocab.txt of suno/bark."
         )
+    return None

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from .checkpoint import STAGES, StageFile, describe
 from .codec import CodecShape
-from .download import MANIFEST, SIZES
+from .download import MANIFEST, SIZES, OnProgress, download_models
 from .errors import BarkFileError, BarkInputError
 from .model_family import check_shape, check_vocabulary, common_spec, same_codec, spec_beside
 from .model_places import (
@@ -41,6 +41,10 @@ NETWORKS = ("text", "coarse", "fine")
 VOCABULARIES = ("vocab.txt", "tokenizer.json")
 _WIDTHS = {(24, 1024): "large", (12, 768): "small"}  # (layers, width) → size, in all three stages of Suno's
 _DOWNLOAD = "ask for the download (--download on the command line, the download switch of the Load Bark Models node)"
+
+
+class IncompleteModelsError(BarkFileError):
+    """A stage or the vocabulary is nowhere to be found; the message lists what, where it was looked for, what to do."""
 
 
 @dataclass(frozen=True)
@@ -114,8 +118,8 @@ def find_model_set(
     `stages` gives single stages another name or path, as in {"fine": "small"}. A text is only taken for a path with
     `allow_paths`; nodes leave it off, so that a workflow cannot name files outside the folders.
 
-    Raises BarkFileError that lists what is missing, where it was looked for and what to do, and for files that do not
-    belong together; BarkInputError for a name that cannot be one.
+    Raises IncompleteModelsError, a BarkFileError that lists what is missing, where it was looked for and what to do;
+    BarkFileError for bad files, or good ones that do not belong together; BarkInputError for an impossible name.
     """
     wanted = _wanted(models, stages or {})
     search = _Search([Path(folder) for folder in folders], allow_paths)
@@ -141,6 +145,27 @@ def find_model_set(
     log.info("the models %s: %s; vocabulary %s", models, origin, vocabulary)
     files = {stage: file for stage, (file, _) in found.items()}
     return ModelSet(name=_name(models), vocabulary=vocabulary, spec=spec, origin=origin, **files)
+
+
+def find_or_download(
+    models: str | Path,
+    folder: Path,
+    on_progress: OnProgress | None = None,
+    *,
+    stages: Mapping[str, str | Path] | None = None,
+    folders: Sequence[Path] = (),
+    allow_paths: bool = False,
+) -> ModelSet:
+    """`find_model_set`, and where Suno's files are missing everywhere, `download_models` into `folder` first.
+
+    `folder` should be one of `folders`, or `downloads_folder()`, so that the next search finds it.
+    """
+    try:
+        return find_model_set(models, stages=stages, folders=folders, allow_paths=allow_paths)
+    except IncompleteModelsError as error:
+        log.info("%s", error)
+    download_models(models, folder, on_progress, stages)
+    return find_model_set(models, stages=stages, folders=folders, allow_paths=allow_paths)
 
 
 def list_model_sets(folders: Sequence[Path]) -> list[str]:
@@ -339,19 +364,18 @@ def _incomplete(
     found: Mapping[str, tuple[StageFile, Place]],
     base: _Source | None,
     search: _Search,
-) -> BarkFileError:
+) -> IncompleteModelsError:
     """The sentence for a set that lacks something: what, what is there, where it was looked for, what to do."""
     missing = [*stages, *(["vocabulary"] if vocabulary is None else [])]
     there = ", ".join(f"{stage} is {file.path}" for stage, (file, _) in found.items())
-    suno = isinstance(models, str) and models in SIZES
+    suno = models in SIZES
     known = {part: MANIFEST.get(f"{part} {models}" if suno else part, MANIFEST.get(part)) for part in missing}
     files = [file.name if file else f"a {part} stage" for part, file in known.items()]
     home = base.place.folder if base and base.files else (*search.folders, downloads_folder())[0]
     faults = [fault for place in search.places for fault in shelf(place.folder)[1]]
-    downloads = all(known.values())
-    return BarkFileError(
+    return IncompleteModelsError(
         f"The models {_name(models)!r} are not complete; missing: {', '.join(missing)}."
         f"{f' (There: {there}.)' if there else ''} Looked in {searched(search.folders)}. "
-        f"Put {', '.join(files)} into {home}{f', or {_DOWNLOAD}' if downloads else ''}."
+        f"Put {', '.join(files)} into {home}{f', or {_DOWNLOAD}' if suno else ''}."
         + (f" Could not be used: {' '.join(faults)}" if faults else "")
     )

@@ -2,11 +2,12 @@
 
 import errno
 import hashlib
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from huggingface_hub import constants
 from support.hub_server import Hub, running_hub
 
 from bark_engine import download
-from bark_engine.download import MANIFEST, HubFile, download_models
+from bark_engine.download import MANIFEST, download_models
 from bark_engine.errors import BarkDownloadError, BarkInputError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -97,6 +98,7 @@ def test_the_manifest_is_suno_s() -> None:
         ("small", None, ["text.pt", "coarse.pt", "fine.pt", "encodec_24khz.safetensors", "vocab.txt"]),
         ("large", {"fine": "small"}, ["text_2.pt", "coarse_2.pt", "fine.pt", "encodec_24khz.safetensors", "vocab.txt"]),
         ("small", {"text": "my_own", "codec": Path("x.th")}, ["coarse.pt", "fine.pt", "vocab.txt"]),
+        ("my_own", {"fine": "small"}, ["fine.pt", "encodec_24khz.safetensors", "vocab.txt"]),
     ],
 )
 def test_the_right_files_arrive_whole(hub: Hub, tmp_path: Path, models: str, stages: Any, names: list[str]) -> None:
@@ -121,7 +123,8 @@ def test_a_redirect_to_a_cdn_is_followed(hub: Hub, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("models", "stages"), [("random", None), ("huge", None), ("../x", None), ("large", {"speech": "small"})]
+    ("models", "stages"),
+    [("random", None), ("huge", None), ("huge", {"codec": "small"}), ("../x", None), ("large", {"speech": "small"})],
 )
 def test_only_suno_s_sizes_can_be_downloaded(tmp_path: Path, models: str, stages: Any) -> None:
     with pytest.raises(BarkInputError, match="'large' or 'small'"):
@@ -417,20 +420,20 @@ def test_offline_mode_is_said_at_once(hub: Hub, tmp_path: Path, monkeypatch: pyt
 
 
 def _script(hub: Hub, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Download the vocabulary alone in a fresh interpreter, as the command line would, with this environment."""
+    """Download two files in a fresh interpreter, as the command line would, with this environment."""
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from bark_engine.download import MANIFEST, HubFile, download_models\n"
+        "import json, sys; sys.path.insert(0, sys.argv[1])\n"
+        "from bark_engine.download import HubFile, download_models\n"
         "from bark_engine.errors import BarkError\n"
-        "file = HubFile('vocab.txt', 'suno/bark', 'main', 'vocab.txt', int(sys.argv[3]), sys.argv[4])\n"
-        "own = dict.fromkeys(('text', 'coarse', 'fine', 'codec'), 'own')\n"
-        "try: download_models('large', sys.argv[2], stages=own, manifest={**MANIFEST, 'vocabulary': file})\n"
+        "manifest = {key: HubFile(**file) for key, file in json.loads(sys.argv[3]).items()}\n"
+        "own = dict.fromkeys(('coarse', 'fine', 'codec'), 'own')\n"
+        "try: download_models('large', sys.argv[2], stages=own, manifest=manifest)\n"
         "except BarkError as error: sys.exit(str(error))\n"
     )
-    file: HubFile = SMALL["vocabulary"]
+    manifest = json.dumps({key: asdict(SMALL[key]) for key in ("text large", "vocabulary")})
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "TRANSFORMERS_"))}
     return subprocess.run(
-        [sys.executable, "-c", code, str(ROOT), str(folder), str(file.size), file.digest],
+        [sys.executable, "-c", code, str(ROOT), str(folder), manifest],
         env=clean | {"HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "home")} | environment,
         capture_output=True,
         text=True,
