@@ -19,7 +19,6 @@ FORMATS: dict[str, tuple[str, str | None]] = {
     "opus": ("opus", None),
 }
 BIT_RATES = ("64k", "96k", "128k", "192k")
-RATES = ("64k", "96k", "128k", "160k", "192k", "320k")
 RATES = {"native": None, "44100": 44_100, "48000": 48_000}
 
 
@@ -63,8 +62,8 @@ class SaveAudio(io.ComfyNode):
                     options=list(BIT_RATES),
                     default="128k",
                     display_name="bit rate",
-                    tooltip="For mp3 and opus: more sounds better and takes more space. MP3 at 24,000 Hz ends below 192k; choose "
-                    "44100 for that.",
+                    tooltip="For mp3 and opus: more sounds better and takes more space. MP3 at 24,000 Hz ends below "
+                    "192k; choose 44100 for that.",
                 ),
                 io.Boolean.Input(
                     "normalise",

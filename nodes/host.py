@@ -24,6 +24,7 @@ from torch import nn
 
 from ..bark_engine import Audio, BarkInputError, ModelManager
 from ..bark_engine.audio_files import FORMATS, save_audio
+from ..bark_engine.paths import safe_child
 from ..bark_engine.placement import check_device
 from ..bark_engine.progress import OnStep
 
@@ -191,17 +192,9 @@ def save_clips(
 
 def _output_place(prefix: str) -> tuple[str, str, int, str]:
     """Folder, file name, counter and sub-folder for a prefix, from ComfyUI itself."""
-    if not prefix.strip() or any(ord(character) < 32 for character in prefix):
-        raise BarkInputError("The file name prefix is empty or has control characters. Use a name such as audio/bark.")
-    try:
-        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
-            prefix.replace("\\", "/"), folder_paths.get_output_directory()
-        )
-    except Exception as error:  # noqa: BLE001 (ComfyUI raises a bare Exception here)
-        raise BarkInputError(
-            f"The file name prefix {prefix!r} cannot be used: files are saved inside ComfyUI's output folder only. "
-            f"Use a name such as audio/bark. ({str(error).splitlines()[0]})"
-        ) from None
+    output = folder_paths.get_output_directory()
+    safe_child(Path(output), prefix)
+    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix.replace("\\", "/"), output)
     return folder, name, counter, subfolder
 
 
