@@ -7,7 +7,10 @@ so the three arrays are read one by one, without pickle, and everything else in 
 import io
 import math
 import os
+import struct
+import tokenize
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,9 +23,21 @@ from .spec import SUNO, known_family
 from .tokens import CoarseTokens, FineTokens, SemanticTokens
 
 KEYS = ("semantic_prompt", "coarse_prompt", "fine_prompt")  # bark/api.py, save_as_prompt
-OTHER_KEYS = {"semantic": "semantic_prompt", "coarse": "coarse_prompt", "fine": "fine_prompt"}  # training data sets
+OTHER_KEYS = {
+    "semantic": "semantic_prompt",  # training data sets
+    "coarse": "coarse_prompt",
+    "fine": "fine_prompt",
+    "text": "semantic_prompt",  # Suno's first prompts, of April 2023
+    "coarse_2": "coarse_prompt",
+}
 FAMILY_KEY = "family"  # ours; readers that do not know it pass it over
 MAX_ARRAY_BYTES = 64 * 2**20  # an hour of fine tokens as int64 is 17 MB; a prompt uses seconds
+
+
+# What zipfile raises for a damaged file (ValueError: for an impossible path), and numpy for a damaged array.
+_DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, RuntimeError, ValueError)
+_DAMAGED_ARRAY = (ValueError, TypeError, LookupError, EOFError, RecursionError, MemoryError)
+_DAMAGED_ARRAY += (SyntaxError, tokenize.TokenError)  # a header is a Python literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +96,8 @@ class SpeakerPrompt:
         try:
             with zipfile.ZipFile(path) as archive:
                 members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-                renamed = {OTHER_KEYS.get(name, name): info for name, info in members.items()}
+                others = {OTHER_KEYS[name]: info for name, info in members.items() if name in OTHER_KEYS}
+                renamed = others | members  # a right name goes before another layout's
                 missing = [key for key in KEYS if key not in renamed]
                 if missing:
                     raise BarkFileError(
@@ -93,7 +109,7 @@ class SpeakerPrompt:
                     family = str(_read_array(archive, members[FAMILY_KEY], path.name))
         except FileNotFoundError:
             raise BarkFileError(f"There is no speaker prompt file {path}. Check the name and the folder.") from None
-        except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+        except _DAMAGED_ZIP as error:
             raise BarkFileError(
                 f"{path.name} cannot be read as a .npz speaker prompt ({error}). "
                 "It may be cut short or another kind of file; take a fresh copy."
@@ -132,6 +148,8 @@ def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, source: str) ->
             f"{source}: {info.filename} says it holds {info.file_size / 2**20:.0f} MiB; a speaker prompt needs less "
             "than one. It is damaged or something else."
         )
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise zipfile.BadZipFile(f"{info.filename} is packed in a way that numpy never does")
     with archive.open(info) as file:
         return read_array(file.read(MAX_ARRAY_BYTES + 1), f"{source}: {info.filename}")
 
@@ -144,7 +162,7 @@ def read_array(data: bytes, source: str) -> np.ndarray[Any, Any]:
     try:
         _check_header(data)
         array = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    except _DAMAGED_ARRAY as error:
         raise BarkFileError(
             f"{source} cannot be used ({error}). A speaker prompt holds three plain arrays of whole "
             "numbers; pickled objects are never opened."
