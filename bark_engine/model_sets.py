@@ -129,7 +129,8 @@ def find_model_set(
     for stage in (stage for stage in STAGES if stage not in own):
         found[stage] = _single_stage(wanted[stage], stage, base, search)
     spec = common_spec({stage: file for stage, (file, _) in found.items()})
-    home = found["text"][0].path.parent if "text" in found else base.place.folder if base else None
+    networks = [found[stage][0] for stage in NETWORKS if stage in found]
+    home = networks[0].path.parent if networks else None
     if "codec" not in found and (codec := _codec(spec, home, search)):
         found["codec"] = codec
     vocabulary = _vocabulary(spec, home, search)
