@@ -11,6 +11,7 @@ import _codecs
 import contextlib
 import pickle
 import pickletools
+import re
 import struct
 import threading
 import zipfile
@@ -72,6 +73,7 @@ ALLOWED_GLOBALS: tuple[Any, ...] = (
 
 # Names that a sound torch file may have; used only to tell which name in a refused file is the foreign one.
 _HARMLESS_MODULES = ("torch", "torch._utils", "torch.storage", "torch._tensor", "torch.nn.parameter", "collections")
+_NAME = re.compile(r"[A-Za-z_]\w*(\.\w+)+")  # damage looks otherwise
 _HARMLESS_NAMES = {f"{g.__module__}.{g.__qualname__}" for g in ALLOWED_GLOBALS} | {"builtins.set", "__builtin__.set"}
 
 
@@ -84,8 +86,10 @@ class TorchFile:
     def __init__(self, path: Path):
         self.path = path
         self._base: int | None = None  # address of the file's first byte in the shared mapping
+        if path.suffix == ".safetensors":  # torch would go by the name and misread it
+            raise BarkFileError(f"{path} is a torch checkpoint under the name of another format. Rename it to .pt.")
         with _explained(path):
-            self.content = self._load_zip() if zipfile.is_zipfile(path) else self._load_legacy()
+            self.content = self._load_zip() if _is_zip(path) else self._load_legacy()
 
     def remap(self, tensor: Tensor) -> Tensor:
         """The same values over a new mapping, whose memory is given back as soon as the result is dropped."""
@@ -128,6 +132,12 @@ class TorchFile:
             return torch.load(self.path, map_location="cpu", weights_only=True)
 
 
+def _is_zip(path: Path) -> bool:
+    """Whether it begins as a zip; `zipfile.is_zipfile` looks at the end, which a truncated one lacks."""
+    with path.open("rb") as file:
+        return file.read(2) == b"PK"
+
+
 def _records(path: Path) -> list[tuple[int, int]]:
     """Offset and size of every tensor record of a torch zip, in file order; records without bytes are left out."""
     with zipfile.ZipFile(path) as archive, path.open("rb") as file:
@@ -160,13 +170,17 @@ def _data_offset(file: BinaryIO, header_offset: int) -> int:
 
 @contextlib.contextmanager
 def _allowing(names: tuple[Any, ...]) -> Iterator[None]:
-    """Let torch's restricted unpickler use `names` for a moment, on top of its own list."""
+    """Let torch's restricted unpickler use `names` for a moment, on top of its own list.
+
+    The list is the whole process's. Names that somebody else put there are not added, or leaving would remove them.
+    """
+    before = torch.serialization.get_safe_globals()
+    ours = [name for name in names if name not in before]
     if hasattr(torch.serialization, "safe_globals"):  # torch ≥ 2.5
-        with torch.serialization.safe_globals(list(names)):
+        with torch.serialization.safe_globals(ours):
             yield
         return
-    before = torch.serialization.get_safe_globals()
-    torch.serialization.add_safe_globals(list(names))
+    torch.serialization.add_safe_globals(ours)
     try:
         yield
     finally:
@@ -197,7 +211,7 @@ def _explained(path: Path) -> Iterator[None]:
 def foreign_globals(path: Path) -> list[str]:
     """Names in a pickle that weights have no use for, such as `posix.system`; read without executing anything."""
     with contextlib.suppress(*DAMAGED, OSError):
-        if zipfile.is_zipfile(path):
+        if _is_zip(path):
             with zipfile.ZipFile(path) as archive:
                 outlines = [entry for entry in archive.infolist() if entry.filename.endswith("data.pkl")]
                 names: list[str] = []
@@ -208,7 +222,7 @@ def foreign_globals(path: Path) -> list[str]:
         else:
             with path.open("rb") as file:
                 names = [name for _ in range(5) for name in _globals_of(file)]  # the old format has up to 5 pickles
-        return sorted({name for name in names if not _harmless(name)})
+        return sorted({name for name in names if _NAME.fullmatch(name) and not _harmless(name)})
     return []
 
 

@@ -1,0 +1,470 @@
+"""Bad files are refused with a sentence, nothing in them runs, and nothing but the wanted weights is read."""
+
+import io
+import json
+import os
+import pickle
+import random
+import shutil
+import struct
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from support import checkpoint_files as files
+
+from bark_engine.checkpoint import describe, describe_folder, load_stage, pickles
+from bark_engine.errors import BarkFileError, BarkInputError
+
+
+class Creates:
+    """Unpickling this creates a file."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+class RunsCommand:
+    """Unpickling this runs a command."""
+
+    def __init__(self, command: str):
+        self.command = command
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+@pytest.fixture(scope="module")
+def text_state():
+    return files.suno_stage("text", width=64, heads=1).state_dict()
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    return files.suno_checkpoint_of(tmp_path / "text.pt", files.suno_stage("text"))
+
+
+@pytest.fixture
+def safetensors(tmp_path, text_state):
+    save_file(text_state, tmp_path / "text.safetensors")
+    return tmp_path / "text.safetensors"
+
+
+def refused(path, match):
+    """`describe` refuses a file and names it; returns the message."""
+    with pytest.raises(BarkFileError, match=match) as caught:
+        describe(path)
+    assert path.name in str(caught.value)
+    return str(caught.value)
+
+
+# -- nothing executes ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", ["model", "beside the weights", "whole file"])
+def test_foreign_pickle_is_refused_by_name_and_not_run(tmp_path, text_state, place):
+    proof = tmp_path / "executed"
+    bomb = RunsCommand(f'{sys.executable} -c "open({str(proof)!r}, chr(119))"')
+    content = {"model": {"model": text_state | {"x": bomb}}, "beside the weights": {"model": text_state, "x": bomb}}
+    torch.save(content.get(place, bomb), tmp_path / "bad.pt")
+    refused(tmp_path / "bad.pt", rf"would run {os.system.__module__}\.system, which was not done")
+    assert not proof.exists()
+    torch.load(tmp_path / "bad.pt", weights_only=False)
+    assert proof.exists()  # the file would have done it
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+@pytest.mark.parametrize("container", ["bare pickle", "legacy torch", "zip"])
+def test_every_container_and_protocol(tmp_path, protocol, container):
+    proof, path = tmp_path / "executed", tmp_path / "bad.pt"
+    if container == "bare pickle":
+        path.write_bytes(pickle.dumps({"model": Creates(proof)}, protocol=protocol))
+    else:
+        new = container == "zip"
+        torch.save(Creates(proof), path, pickle_protocol=protocol, _use_new_zipfile_serialization=new)
+    message = refused(path, "would run")
+    assert "Path.touch" in message or "getattr" in message
+    assert not proof.exists()
+
+
+def test_the_allow_list_is_only_what_a_numpy_scalar_needs():
+    names = {f"{item.__module__}.{item.__qualname__}" for item in pickles.ALLOWED_GLOBALS}
+    assert {name.replace("numpy.dtype[float64]", "numpy.dtypes.Float64DType") for name in names} == {
+        "numpy.core.multiarray.scalar",
+        "numpy._core.multiarray.scalar",
+        "numpy.dtype",
+        "numpy.dtypes.Float64DType",
+        "numpy.dtypes.Float32DType",
+        "_codecs.encode",
+    }
+
+
+def test_the_allow_list_is_gone_afterwards(checkpoint):
+    describe(checkpoint)
+    assert not set(torch.serialization.get_safe_globals()) & set(pickles.ALLOWED_GLOBALS)
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(checkpoint, weights_only=True)
+
+
+def test_names_that_others_allowed_stay_allowed(checkpoint):
+    with torch.serialization.safe_globals([np.dtype]):
+        describe(checkpoint)
+        assert np.dtype in torch.serialization.get_safe_globals()
+
+
+def test_object_array_in_a_checkpoint_is_refused(tmp_path, text_state):
+    torch.save({"model": text_state, "best_val_loss": np.array([{}], dtype=object)}, tmp_path / "x.pt")
+    refused(tmp_path / "x.pt", r"would run numpy\.(_core|core)\.multiarray\._reconstruct")
+
+
+# -- damaged, renamed, lying files ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        (b"", "empty file"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(99), "a picture"),
+        (b"<!DOCTYPE html><html>404</html>", "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "Git LFS pointer"),
+        (b"GGUF" + bytes(99), "GGUF"),
+        (b"lmgg" + bytes(99), "ggml"),
+        (b"\x93NUMPY" + bytes(99), "numpy array"),
+        (b'{"a": 1}', "JSON text"),
+        (b"hello", "unknown format"),
+        (bytes(1000), "unknown format"),
+        (b"PK\x03\x04" + bytes(99), "damaged"),
+        (b"\x80\x02" + bytes(99), "damaged"),
+        (struct.pack("<Q", 10) + b"{", "damaged"),
+    ],
+)
+def test_not_weights(tmp_path, content, match):
+    for name in ("x.pt", "x.safetensors"):
+        (tmp_path / name).write_bytes(content)
+        refused(tmp_path / name, rf"{match}|Rename it to \.pt")
+
+
+def test_missing_file_and_folders(tmp_path):
+    refused(tmp_path / "nowhere.pt", "There is no file")
+    with pytest.raises(BarkFileError, match=r"none of model\.safetensors"):
+        describe(tmp_path)
+    with pytest.raises(BarkFileError, match="no weights"):
+        describe_folder(tmp_path)
+    with pytest.raises(BarkFileError, match="no folder"):
+        describe_folder(tmp_path / "nowhere")
+
+
+def test_names_do_not_matter(tmp_path, checkpoint, safetensors):
+    shutil.copy(checkpoint, tmp_path / "a.txt")
+    shutil.copy(safetensors, tmp_path / "b.pt")
+    assert [describe(tmp_path / name)[0].layout for name in ("a.txt", "b.pt")] == ["suno", "flat"]
+
+
+def test_torch_file_called_safetensors(tmp_path, checkpoint):
+    """torch itself goes by this name, so it cannot be opened under it."""
+    shutil.copy(checkpoint, tmp_path / "a.safetensors")
+    refused(tmp_path / "a.safetensors", r"Rename it to \.pt")
+
+
+@pytest.mark.parametrize("kept", [0.999, 0.5, 0.01])
+def test_truncated(tmp_path, checkpoint, safetensors, kept):
+    for path in (checkpoint, safetensors):
+        content = path.read_bytes()
+        path.write_bytes(content[: int(len(content) * kept)])
+        refused(path, "damaged|empty")
+
+
+def test_plain_zip_and_npz(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.pt", "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    refused(tmp_path / "x.pt", "not a torch checkpoint")
+    np.savez(tmp_path / "voice.npz", semantic_prompt=np.arange(3))
+    refused(tmp_path / "voice.npz", "not a torch checkpoint")
+
+
+def rewritten_zip(path, change, compression=zipfile.ZIP_STORED):
+    """The same archive with `change(name, bytes)` applied to its entries."""
+    source = zipfile.ZipFile(io.BytesIO(path.read_bytes()))
+    with zipfile.ZipFile(path, "w", compression) as target:
+        for entry in source.infolist():
+            target.writestr(entry.filename, change(entry.filename, source.read(entry)))
+
+
+def test_re_zipped_without_compression_still_loads(checkpoint):
+    rewritten_zip(checkpoint, lambda name, data: data)
+    load_stage(describe(checkpoint)[0])
+
+
+def test_compressed_afterwards(checkpoint):
+    """Mapped without asking, compressed bytes would be taken for weights."""
+    rewritten_zip(checkpoint, lambda name, data: data, zipfile.ZIP_DEFLATED)
+    refused(checkpoint, "compressed after it was saved")
+
+
+@pytest.mark.parametrize("change", [lambda data: data[:-4], lambda data: data + bytes(4), lambda data: b""])
+def test_zip_record_of_another_size_than_the_outline_says(checkpoint, change):
+    """torch maps what the outline asks for, record or not: a tensor would be made of its neighbours' bytes."""
+    rewritten_zip(checkpoint, lambda name, data: change(data) if name.endswith("/data/3") else data)
+    refused(checkpoint, "damaged")
+
+
+def test_zip_whose_directory_lies_about_sizes(checkpoint):
+    content = bytearray(checkpoint.read_bytes())
+    entry = content.rfind(b"PK\x01\x02", 0, content.rfind(b"/data/3", 0, len(content)))
+    content[entry + 20 : entry + 28] = struct.pack("<II", 2**31, 2**31)  # compressed and plain size
+    checkpoint.write_bytes(content)
+    refused(checkpoint, "damaged")
+
+
+@pytest.mark.parametrize("lie", ["beyond the end", "overlap", "shape", "huge header", "negative"])
+def test_safetensors_with_a_lying_header(safetensors, lie):
+    content = safetensors.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    first, second = [name for name in header if name != "__metadata__"][:2]
+    if lie == "beyond the end":
+        header[first]["data_offsets"][1] += 2**40
+    elif lie == "overlap":
+        header[second]["data_offsets"] = header[first]["data_offsets"]
+    elif lie == "shape":
+        header[first]["shape"][0] *= 1000
+    elif lie == "negative":
+        header[first]["shape"] = [-1, -1]
+    text = json.dumps(header).encode()
+    length = 2**38 if lie == "huge header" else len(text)
+    safetensors.write_bytes(struct.pack("<Q", length) + text + content[8 + size :])
+    refused(safetensors, "damaged")
+
+
+def test_settings_json_that_is_none(tmp_path):
+    path = files.gitmylo_files(tmp_path / "text.safetensors", files.suno_stage("text"))
+    for content in ("{", "[]", "[" * 100_000):
+        path.with_suffix(".json").write_text(content)
+        with pytest.raises(BarkFileError, match=r"text\.json"):
+            describe(path)
+
+
+@pytest.mark.parametrize("heads", [0, -1, 5, "2", 2.0, True, None])
+def test_head_counts_that_cannot_be(tmp_path, text_state, heads):
+    path = files.suno_checkpoint(tmp_path / "x.pt", text_state, {"n_head": heads})
+    refused(path, "attention heads")
+
+
+@pytest.mark.parametrize("target", ["../secret.safetensors", "/etc/passwd", "a\\b.bin", "..", "", "C:x", 7])
+def test_index_that_points_elsewhere(tmp_path, target):
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"semantic.lm_head.weight": target}}))
+    refused(index, "points to")
+
+
+def test_index_of_itself_of_missing_and_of_empty_parts(tmp_path, safetensors):
+    index = tmp_path / "model.safetensors.index.json"
+    for places, match in (
+        ({"x": index.name}, "holds no weights"),
+        ({"x": "gone.safetensors"}, "is missing"),
+        ({"x": safetensors.name}, "but it is not"),
+        ({}, "lists no weights"),
+        ([], "lists no weights"),
+    ):
+        index.write_text(json.dumps({"weight_map": places}))
+        refused(index, match)
+
+
+def test_large_files_of_the_old_format_are_refused(tmp_path, monkeypatch, text_state):
+    torch.save(text_state, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    assert describe(tmp_path / "old.pt")[0].stage == "text"
+    monkeypatch.setattr(pickles, "MAX_LEGACY_BYTES", 1000)
+    refused(tmp_path / "old.pt", "before torch 1.6")
+
+
+def test_random_damage_never_escapes_as_another_error(tmp_path, checkpoint, safetensors):
+    """120 files with a few bytes changed, in their outlines above all: a BarkFileError, or still loadable."""
+    rng = random.Random(0)
+    legacy = files.encodec_checkpoint(tmp_path / "c.th", files.encodec_model(), legacy=True)
+    outcomes = {True: 0, False: 0}
+    for path in (checkpoint, safetensors, legacy):
+        original = path.read_bytes()
+        outline = original.find(b"data.pkl") + 8 if path == checkpoint else 0
+        for trial in range(40):
+            content = bytearray(original)
+            span = (outline, min(outline + 9000, len(content))) if trial % 2 else (0, len(content))
+            for _ in range(rng.choice((1, 3, 30))):
+                content[rng.randrange(*span)] = rng.randrange(256)
+            path.write_bytes(content)
+            try:
+                for stage in describe(path):
+                    load_stage(stage)
+                outcomes[True] += 1
+            except BarkFileError:
+                outcomes[False] += 1
+    assert min(outcomes.values()) > 10
+
+
+# -- keys, shapes, values ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "match"),
+    [
+        ("transformer.h.1.mlp.c_fc.weight", None, r"lacks the weight transformer\.h\.1\.mlp\.c_fc\.weight"),
+        ("lm_head.weight", None, "lacks its token table or its head"),
+        ("transformer.wpe.weight", None, r"lacks the weight transformer\.wpe\.weight"),
+        ("transformer.h.1.extra.weight", torch.zeros(3), r"does not know: .*transformer\.h\.1\.extra\.weight"),
+        ("transformer.ln_f.weight", torch.zeros(63), r"ln_f\.weight should have shape \[64\] but has \[63\]"),
+        ("transformer.wpe.weight", torch.zeros(64), "should have 2 sizes"),
+        ("transformer.wpe.weight", torch.zeros(0, 64), "should have 2 sizes above 0"),
+        ("transformer.ln_f.weight", torch.zeros(64, dtype=torch.int8), "stores .*ln_f.weight as int8"),
+        ("transformer.ln_f.weight", torch.zeros(64).to_sparse(), "not a plain tensor|not only weights"),
+        ("transformer.ln_f.weight", "hello", "not a plain tensor"),
+    ],
+)
+def test_weights_that_do_not_fit(tmp_path, text_state, name, value, match):
+    state = dict(text_state)
+    if value is None:
+        del state[name]
+    else:
+        state[name] = value
+    refused(files.suno_checkpoint(tmp_path / "x.pt", state, {"n_head": 2}, adam=False), match)
+
+
+def test_a_checkpoint_of_something_else(tmp_path):
+    save_file({"vision.patch.weight": torch.zeros(3)}, tmp_path / "x.safetensors")
+    refused(tmp_path / "x.safetensors", r"none of Bark's stages; its first entries are vision\.patch\.weight")
+    torch.save({"model_state": {"a": torch.zeros(1)}, "epoch": 3}, tmp_path / "x.pt")
+    refused(tmp_path / "x.pt", "'model_state' is not a plain tensor")
+    torch.save(torch.zeros(3), tmp_path / "y.pt")
+    refused(tmp_path / "y.pt", "a single Tensor")
+    torch.save({}, tmp_path / "z.pt")
+    refused(tmp_path / "z.pt", "none of Bark's stages")
+
+
+def test_one_weight_twice(tmp_path, text_state):
+    twice = text_state | {"_orig_mod.lm_head.weight": text_state["lm_head.weight"]}
+    torch.save(twice, tmp_path / "x.pt")
+    refused(tmp_path / "x.pt", "twice")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("dtype", [None, torch.float16])
+def test_weights_that_are_not_finite(tmp_path, text_state, value, dtype):
+    state = {name: tensor.clone() for name, tensor in text_state.items()}
+    state["transformer.h.1.attn.c_proj.weight"][5, 5] = value
+    (stage,) = describe(files.suno_checkpoint(tmp_path / "x.pt", state, {"n_head": 2}))
+    with pytest.raises(BarkFileError, match=r"x\.pt: the weight .*h\.1\.attn\.c_proj\.weight has values .* not finite"):
+        load_stage(stage, dtype)
+
+
+def test_codec_weights_that_are_not_finite(tmp_path):
+    codec = files.encodec_model()
+    with torch.no_grad():
+        codec["decoder"].model[3].convtr.convtr.weight_v[0] = 0  # a norm of zero: 0 / 0
+    (stage,) = describe(files.encodec_checkpoint(tmp_path / "x.th", codec))
+    with pytest.raises(BarkFileError, match=r"convtr\.weight_v.*not finite"):
+        load_stage(stage)
+
+
+def test_values_beyond_float16(tmp_path, text_state):
+    state = text_state | {"lm_head.weight": text_state["lm_head.weight"] * 1e6}
+    (stage,) = describe(files.suno_checkpoint(tmp_path / "x.pt", state, {"n_head": 2}))
+    load_stage(stage, torch.bfloat16)
+    with pytest.raises(BarkFileError, match=r"not finite as float16.*load it as float32"):
+        load_stage(stage, torch.float16)
+
+
+# -- loading -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stored", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("wanted", [None, torch.float32, torch.float16, torch.bfloat16])
+def test_precisions(tmp_path, text_state, stored, wanted):
+    save_file({name: tensor.to(stored) for name, tensor in text_state.items()}, tmp_path / "x.safetensors")
+    (stage,) = describe(tmp_path / "x.safetensors")
+    assert (stage.dtype, stage.stored_bytes) == (stored, stage.parameters * stored.itemsize)
+    expected = wanted or (torch.float32 if stored == torch.float64 else stored)
+    state = load_stage(stage, wanted).state_dict()
+    for name, tensor in text_state.items():
+        assert torch.equal(state[name], tensor.to(stored).to(expected)), name
+
+
+def test_modules_come_ready_to_run(checkpoint):
+    before = torch.get_rng_state()
+    module = load_stage(describe(checkpoint)[0])
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not module.training
+    assert not any(p.requires_grad for p in module.parameters())
+    assert {p.device.type for p in module.parameters()} == {"cpu"}
+    cache = module.new_cache(4)
+    assert torch.isfinite(module(module.embed(torch.tensor([[1, 2]])), cache)).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.float64, torch.complex64])
+def test_other_precisions_are_refused(checkpoint, dtype):
+    with pytest.raises(BarkInputError, match="float32, float16 or bfloat16"):
+        load_stage(describe(checkpoint)[0], dtype)
+
+
+def test_file_that_changed_since_it_was_described(tmp_path, checkpoint):
+    (stage,) = describe(checkpoint)
+    files.suno_checkpoint_of(checkpoint, files.suno_gpt(140, 110, layers=1))
+    with pytest.raises(BarkFileError, match="has changed"):
+        load_stage(stage)
+
+
+def test_progress_may_stop_the_loading(checkpoint):
+    class StopHereError(Exception):
+        pass
+
+    seen = []
+
+    def on_step(done, total):
+        seen.append((done, total))
+        if done == 3:
+            raise StopHereError
+
+    with pytest.raises(StopHereError):
+        load_stage(describe(checkpoint)[0], on_step=on_step)
+    assert [done for done, _ in seen] == [0, 1, 2, 3]
+
+
+def mapped_bytes(path):
+    """How much of a file's mappings is in memory, and how many there are; from Linux's own accounting."""
+    resident, mappings, ours = 0, 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if "-" in line.split(" ")[0]:
+            ours = line.endswith(str(path))
+            mappings += ours
+        elif ours and line.startswith("Rss:"):
+            resident += 1024 * int(line.split()[1])
+    return resident, mappings
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="counts mapped pages as Linux does")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_optimizer_state_is_never_read(tmp_path, dtype):
+    suno = files.suno_gpt(4000, 3000, width=128)
+    path = files.suno_checkpoint_of(tmp_path / "large.pt", suno)
+    weights, size = 4 * sum(p.numel() for p in suno.parameters()), path.stat().st_size
+    assert size > 2.9 * weights
+    (stage,) = describe(path)
+    assert mapped_bytes(path) == (0, 0)
+    module = load_stage(stage, dtype)
+    resident, mappings = mapped_bytes(path)
+    if dtype == torch.float32:
+        assert mappings
+        assert weights <= resident <= weights + size // 20  # the weights themselves are the mapping: no copy
+    else:
+        assert not mappings  # converted one by one, each part of the file let go again
+    assert len(list(module.parameters()))
+
+
+def test_safetensors_loaded_here_are_what_the_library_loads(safetensors):
+    theirs = load_file(safetensors)
+    for name, tensor in load_stage(describe(safetensors)[0]).state_dict().items():
+        assert torch.equal(tensor, theirs[name])
