@@ -42,6 +42,8 @@ def _match_ordinary_permissions(path: Path) -> None:
     """Give a file of `mkstemp`, which only its owner may read, the rights that `open` would have given."""
     if os.name == "posix":
         probe = path.with_name(path.name + ".mode")
-        probe.touch()
-        path.chmod(probe.stat().st_mode)
-        probe.unlink()
+        try:
+            probe.touch()
+            path.chmod(probe.stat().st_mode)
+        finally:
+            probe.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Sound as a value: `Audio`, resampling, and the plain WAV file that the command line writes."""
+"""Sound as a value: `Audio`, and the same sound at another rate. Files are `audio_files.py`."""
 
 from dataclasses import dataclass
 from math import gcd
