@@ -11,6 +11,7 @@ from .errors import BarkFileError
 from .spec import SUNO, BarkSpec, register_family
 from .text import UNKNOWN, Tokenizer
 
+SPEC_FILE = "spec.json"
 UNKNOWN_ID = 100  # of [UNK] in multilingual BERT's vocabulary, which Suno's models were trained with
 
 
@@ -25,7 +26,7 @@ def same_codec(spec: BarkSpec) -> bool:
 
 def spec_beside(folder: Path) -> BarkSpec | None:
     """The numbers from a `spec.json` in the folder, or None where there is none."""
-    path = folder / "spec.json"
+    path = folder / SPEC_FILE
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:

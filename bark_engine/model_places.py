@@ -17,6 +17,7 @@ import torch
 from .checkpoint import StageFile, describe, describe_folder
 from .errors import BarkFileError
 from .text import BUNDLED_VOCABULARY
+from .transformer import NetworkShape
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +25,7 @@ MODEL_REPOS = ("suno/bark", "suno/bark-small", "GitMylo/bark-safetensors")
 CODEC_REPO = "facebook/encodec_24khz"
 CODEC_FILE = "encodec_24khz-d7cc33bc.th"  # as the encodec package downloads it, into the folder of torch.hub
 BERT_REPOS = ("google-bert/bert-base-multilingual-cased", "bert-base-multilingual-cased")
+_WIDTHS = {(24, 1024): "large", (12, 768): "small"}  # (layers, width) → size, in all three stages of Suno's
 _RANDOM_SOURCES = ("random_models.py", "spec.py", "transformer.py", "codec.py", "text.py")
 
 Shelf = tuple[tuple[StageFile, ...], tuple[str, ...]]
@@ -170,3 +172,19 @@ def _described(path: Path, faults: list[str]) -> tuple[StageFile, ...]:
         log.warning("a model file is passed over: %s", fault)
         faults.append(fault)
         return ()
+
+
+def size_of(file: StageFile) -> str | None:
+    """The size, "large" or "small" for a network of one of Suno's sizes, by its weights; None for others and codecs."""
+    shape = file.shape
+    return _WIDTHS.get((shape.n_layer, shape.n_embd)) if isinstance(shape, NetworkShape) else None
+
+
+def preferred(files: Sequence[StageFile]) -> tuple[StageFile, ...]:
+    """Stages of a folder, best first where it has one twice: larger, usual name, full precision, no pickle, by name."""
+
+    def rank(file: StageFile) -> tuple[object, ...]:
+        usual = file.path.stem in {file.stage, f"{file.stage}_2", "model", "pytorch_model"}
+        return -file.parameters, not usual, -file.dtype.itemsize, file.path.suffix != ".safetensors", file.path.name
+
+    return tuple(sorted(files, key=rank))

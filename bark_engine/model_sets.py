@@ -6,16 +6,18 @@ the embedded default, a tiny set with random weights.
 """
 
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
 from .checkpoint import STAGES, StageFile, describe
+from .checkpoint.reading import FOLDER_FILES
 from .codec import CodecShape
 from .download import MANIFEST, SIZES, OnProgress, download_models
 from .errors import BarkFileError, BarkInputError
-from .model_family import check_shape, check_vocabulary, common_spec, same_codec, spec_beside
+from .model_family import SPEC_FILE, check_shape, check_vocabulary, common_spec, same_codec, spec_beside
 from .model_places import (
     BERT_REPOS,
     MODEL_REPOS,
@@ -24,14 +26,15 @@ from .model_places import (
     downloads_folder,
     hub_places,
     model_places,
+    preferred,
     random_models_folder,
     searched,
     shelf,
+    size_of,
 )
 from .paths import safe_child
 from .random_models import write_random_models
 from .spec import SUNO, BarkSpec
-from .transformer import NetworkShape
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +42,6 @@ RANDOM = "random"
 DEFAULT_MODELS = RANDOM
 NETWORKS = ("text", "coarse", "fine")
 VOCABULARIES = ("vocab.txt", "tokenizer.json")
-_WIDTHS = {(24, 1024): "large", (12, 768): "small"}  # (layers, width) → size, in all three stages of Suno's
 _DOWNLOAD = "ask for the download (--download on the command line, the download switch of the Load Bark Models node)"
 
 
@@ -76,7 +78,6 @@ class _Source:
 
     files: tuple[StageFile, ...]
     place: Place
-    faults: tuple[str, ...] = ()
 
     def pick(self, stage: str) -> StageFile | None:
         return next((file for file in self.files if file.stage == stage), None)
@@ -176,7 +177,7 @@ def list_model_sets(folders: Sequence[Path]) -> list[str]:
     single files with all three networks. Bad files are logged and passed over.
     """
     places = model_places([Path(folder) for folder in folders])
-    names = [size for size in SIZES if any(_has(_sized(shelf(place.folder)[0], size), NETWORKS) for place in places)]
+    names = [size for size in SIZES if any(_has(_of_size(place.folder, size), NETWORKS) for place in places)]
     for root in (*map(Path, folders), downloads_folder()):
         for place in places:
             if place.folder == root:
@@ -210,8 +211,7 @@ def _sources(models: str | Path, search: _Search) -> Iterator[_Source]:
         yield _folder_source(_random_models(), "the embedded models with random weights")
     elif isinstance(models, str) and models in SIZES:
         for place in search.places:
-            files, faults = shelf(place.folder)
-            yield _Source(_preferred(_sized(files, models)), place, faults)
+            yield _Source(preferred(_of_size(place.folder, models)), place)
     else:
         path = models if isinstance(models, Path) else _named(models, search)
         if path.is_dir():
@@ -221,14 +221,13 @@ def _sources(models: str | Path, search: _Search) -> Iterator[_Source]:
 
 
 def _folder_source(folder: Path, words: str) -> _Source:
-    files, faults = shelf(folder)
-    return _Source(_preferred(files), Place(folder, words), faults)
+    return _Source(preferred(shelf(folder)[0]), Place(folder, words))
 
 
 def _named(name: str, search: _Search) -> Path:
     """The folder or file of that name in the searched folders, or the path itself where texts may be paths."""
     if search.allow_paths and (any(sign in name for sign in "/\\~") or Path(name).exists()):
-        path = Path(name).expanduser()
+        path = Path(os.path.expanduser(name))  # noqa: PTH111 (the method raises for an unknown user)
         if not path.exists():
             raise BarkFileError(f"There is no folder or file {path}. Check the path.")
         return path
@@ -239,7 +238,7 @@ def _named(name: str, search: _Search) -> Path:
             return path
         if path.parent.is_dir():
             same = sorted(file for file in path.parent.iterdir() if file.stem == path.name and file.is_file())
-            weights = [safe_child(root, str(file.relative_to(root))) for file in same if file.suffix not in (".json",)]
+            weights = [safe_child(root, str(file.relative_to(root))) for file in same if file.suffix != ".json"]
             if weights:
                 return weights[0]
     raise BarkFileError(
@@ -248,24 +247,15 @@ def _named(name: str, search: _Search) -> Path:
     )
 
 
-def _sized(files: Sequence[StageFile], size: str) -> tuple[StageFile, ...]:
-    """The networks of that size, and the codecs."""
-    return tuple(file for file in files if file.stage == "codec" or _size(file) == size)
-
-
-def _size(file: StageFile) -> str | None:
-    shape = file.shape
-    return _WIDTHS.get((shape.n_layer, shape.n_embd)) if isinstance(shape, NetworkShape) else None
-
-
-def _preferred(files: Sequence[StageFile]) -> tuple[StageFile, ...]:
-    """Where a folder has a stage twice: the larger, the usual name, full precision, no pickle, then by name."""
-
-    def rank(file: StageFile) -> tuple[object, ...]:
-        usual = file.path.stem in {file.stage, f"{file.stage}_2", "model", "pytorch_model"}
-        return -file.parameters, not usual, -file.dtype.itemsize, file.path.suffix != ".safetensors", file.path.name
-
-    return tuple(sorted(files, key=rank))
+def _of_size(folder: Path, size: str) -> tuple[StageFile, ...]:
+    """Suno's networks of that size in a folder, and its codecs; nothing of another family, whatever its size."""
+    files = shelf(folder)[0]
+    try:
+        other = files and (spec_beside(folder) or SUNO).family != SUNO.family
+    except BarkFileError as error:
+        log.warning("the folder %s is passed over: %s", folder, error)
+        other = True
+    return () if other else tuple(file for file in files if file.stage == "codec" or size_of(file) == size)
 
 
 def _has(files: Sequence[StageFile], stages: Sequence[str]) -> bool:
@@ -273,10 +263,9 @@ def _has(files: Sequence[StageFile], stages: Sequence[str]) -> bool:
 
 
 def _has_all(file: StageFile, files: Sequence[StageFile]) -> bool:
-    """Whether one file holds all networks, and its name may be used."""
-    return _has([other for other in files if other.path == file.path], NETWORKS) and _is_safe(
-        file.path.parent, file.path.name
-    )
+    """Whether one file holds all networks, and has a name of its own that may be used."""
+    complete = _has([other for other in files if other.path == file.path], NETWORKS)
+    return complete and file.path.name not in FOLDER_FILES and _is_safe(file.path.parent, file.path.name)
 
 
 def _is_safe(root: Path, name: str) -> bool:
@@ -324,13 +313,13 @@ def _single_stage(models: str | Path, stage: str, base: _Source | None, search: 
 
 def _codec(spec: BarkSpec, home: Path | None, search: _Search) -> tuple[StageFile, Place] | None:
     """The codec from beside the text stage, else EnCodec from any place."""
-    for file in _preferred(shelf(home)[0]) if home else ():
+    for file in preferred(shelf(home)[0]) if home else ():
         if file.stage == "codec":
             return file, Place(file.path.parent, f"the folder {file.path.parent}")
     if same_codec(spec):
         shared = ((file, place) for place in search.places for file in shelf(place.folder)[0])
         for file, place in chain(shared, codec_files()):
-            if file.shape == CodecShape() and spec_beside(file.path.parent) is None:
+            if file.shape == CodecShape() and not (file.path.parent / SPEC_FILE).exists():
                 return file, place
     return None
 
@@ -348,7 +337,7 @@ def _vocabulary(spec: BarkSpec, home: Path | None, search: _Search) -> Path | No
     if spec.family == SUNO.family:
         others = [place for repo in (*MODEL_REPOS, *BERT_REPOS) for place in hub_places(repo)] + search.places
     for path in (place.folder / name for place in others for name in VOCABULARIES):
-        if path.is_file() and spec_beside(path.parent) is None:
+        if path.is_file() and not (path.parent / SPEC_FILE).exists():
             try:
                 check_vocabulary(path, spec)
             except BarkFileError as error:

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from huggingface_hub import constants
-from support.stage_outlines import write_set, write_stage, write_transformers, write_vocabulary
 
 from bark_engine import model_places, model_sets
 from bark_engine.checkpoint import describe
@@ -25,6 +24,7 @@ from bark_engine.model_sets import (
     list_model_sets,
 )
 from bark_engine.spec import SUNO, BarkSpec
+from support.stage_outlines import write_set, write_stage, write_transformers, write_vocabulary
 
 ROOT = Path(__file__).resolve().parent.parent
 NETWORKS = ("text", "coarse", "fine")
@@ -317,8 +317,9 @@ def test_paths_are_taken_from_callers_that_may_give_them(tmp_path: Path, bert: P
     assert where(find(str(folder), allow_paths=True)) == {folder}
     with pytest.raises(BarkInputError, match="absolute"):
         find(str(folder))
-    with pytest.raises(BarkFileError, match="There is no folder or file"):
-        find(str(folder / "nothing"), allow_paths=True)
+    for nothing in (str(folder / "nothing"), "~nobody_of_that_name/models", "x/\0"):
+        with pytest.raises(BarkFileError, match="There is no folder or file"):
+            find(nothing, allow_paths=True)
 
 
 def test_an_unknown_name_lists_the_known_ones(models: Path) -> None:
@@ -382,6 +383,19 @@ def test_a_spec_beside_the_weights_makes_them_a_family(models: Path) -> None:
     (mine / "vocab.txt").unlink()
     with pytest.raises(IncompleteModelsError, match="missing: vocabulary"):
         find("mine", models)
+
+
+def test_a_size_means_suno_s_models_and_not_another_family_of_that_size(models: Path, bert: Path) -> None:
+    mine = _family(write_set(models / "a_family", "small"), BarkSpec(family="set_same_size"))
+    write_vocabulary(mine / "vocab.txt", words=500)
+    assert list_model_sets([models]) == ["a_family", "random"]
+    with pytest.raises(IncompleteModelsError):
+        find("small", models)
+    (mine / "spec.json").write_text("damaged")
+    with pytest.raises(IncompleteModelsError):
+        find("small", models)
+    give(bert, write_set(models / "suno", "small"))
+    assert where(find("small", models)) == {models / "suno"}
 
 
 def test_stages_of_two_families_are_refused(models: Path, bert: Path) -> None:
@@ -571,6 +585,6 @@ def test_only_missing_files_are_a_reason_to_download(models: Path, monkeypatch: 
     with pytest.raises(BarkFileError, match="is not the vocabulary"):
         find_or_download("small", models, folders=[models])
     with pytest.raises(BarkDownloadError, match="HF_HUB_OFFLINE"):
-        find_or_download("large", models, folders=[models])
+        find_or_download("large", models / "new", folders=[models])
     with pytest.raises(BarkInputError, match="leads upwards"):
         find_or_download("../small", models, folders=[models])
