@@ -6,6 +6,7 @@ with a generator of its own, so equal logits give equal tokens on every device a
 """
 
 import math
+import sys
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -27,10 +28,10 @@ def _check(knob: str, value: Any, low: float, high: float, *, whole: bool = Fals
     if value is None and none:
         return
     kind = (int,) if whole else (int, float)
-    fits = isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value) and low <= value <= high
+    fits = isinstance(value, kind) and not isinstance(value, bool) and low <= value <= min(high, sys.float_info.max)
     if not fits:
         number = "a whole number" if whole else "a number"
-        upper = f" … {high:g}" if high < math.inf else " or more"
+        upper = f" … {f'{high:,}' if whole else f'{high:g}'}" if high < math.inf else " or more"
         raise BarkInputError(
             f"{knob} must be {number} of {low:g}{upper}{f', or None ({none})' if none else ''}; {value!r} was given."
         )

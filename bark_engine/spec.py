@@ -55,6 +55,11 @@ class BarkSpec:
             raise BarkInputError(
                 f"A model family needs a short name of letters, digits and underscores; {self.family!r} is none."
             )
+        for name, value in asdict(self).items():
+            if name != "family" and not 0 < value < 2**31:
+                raise BarkInputError(
+                    f"The spec of {self.family!r} says {name} {value}; every number in it is more than 0, and finite."
+                )
         if self.sample_rate != round(self.hop_length * self.frame_rate):
             raise BarkInputError(
                 f"The spec of {self.family!r} contradicts itself: {self.hop_length} samples per frame at "
@@ -69,6 +74,11 @@ class BarkSpec:
         )
         if not ordered:
             raise BarkInputError(f"The spec of {self.family!r} has overlapping id ranges; see BarkSpec for the order.")
+        if self.fine_hop > self.fine_window:
+            raise BarkInputError(
+                f"The spec of {self.family!r} moves by a fine_hop of {self.fine_hop} frames, farther than its windows "
+                f"of {self.fine_window} reach. Windows must meet or overlap."
+            )
 
     @property
     def end_token(self) -> int:
@@ -109,7 +119,7 @@ class BarkSpec:
         """Read a `spec.json`; `source` names the file in errors (BarkFileError)."""
         try:
             values = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BarkFileError(
                 f"{source} is not valid JSON ({error}). Take a fresh copy of the model folder."
             ) from None

@@ -14,16 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.suno_reference import load_suno
-from support.tiny_models import (
-    Pair,
-    as_speaker,
-    causal_pair,
-    fine_pair,
-    one_thread,
-    prompt_arrays,
-    shipped_prompt,
-)
 
 from bark_engine import coarse as coarse_stage
 from bark_engine.coarse import generate_coarse
@@ -34,6 +24,16 @@ from bark_engine.speaker import SpeakerPrompt
 from bark_engine.spec import SUNO
 from bark_engine.text import Tokenizer, text_to_ids
 from bark_engine.tokens import CoarseTokens, SemanticTokens
+from support.suno_reference import load_suno
+from support.tiny_models import (
+    Pair,
+    as_speaker,
+    causal_pair,
+    fine_pair,
+    one_thread,
+    prompt_arrays,
+    shipped_prompt,
+)
 
 __all__ = ["one_thread"]
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.suno_reference import load_suno
-from support.tiny_models import as_speaker, prompt_arrays, prompt_folder, shipped_prompt
 
 from bark_engine.coarse import trim_history
 from bark_engine.errors import BarkFileError, BarkInputError
 from bark_engine.speaker import KEYS, SpeakerPrompt, require_speaker
 from bark_engine.spec import SUNO
 from bark_engine.tokens import CoarseTokens, FineTokens, SemanticTokens
+from support.suno_reference import load_suno
+from support.tiny_models import as_speaker, prompt_arrays, prompt_folder, shipped_prompt
 
 
 def write(path: Path, compressed: bool = False, **arrays: Any) -> Path:
