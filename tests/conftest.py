@@ -11,3 +11,5 @@ ROOT = Path(__file__).resolve().parent.parent
 for folder in (ROOT, ROOT / "tests"):
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
+
+from support.host_fixtures import *  # noqa: E402, F403 (the fixtures `host` and `standin`, and their pytest hooks)

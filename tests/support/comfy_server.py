@@ -188,7 +188,7 @@ def _free_port() -> int:
 def _command(root: Path, base: Path, port: int) -> list[str]:
     return [
         *(comfyui_python(root), "main.py", "--cpu", "--disable-auto-launch", "--disable-api-nodes"),
-        *("--port", str(port), "--base-directory", str(base), "--database-url", "sqlite:///:memory:"),
+        *("--port", str(port), "--base-directory", str(base), "--database-url", f"sqlite:///{base / 'comfyui.db'}"),
     ]
 
 

@@ -1,0 +1,69 @@
+"""The fixtures `host` and `standin`, and the lines in which pytest says on what the node tests run.
+
+`host` has two parameters where there is a real ComfyUI, otherwise one: the same tests run on both. With pytest-xdist
+each host's tests stay together in one worker (`--dist loadgroup`), so that only one starts a server.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .comfy_server import ServerError, cannot_start, comfyui_version, find_comfyui, running_server
+from .host import Host
+from .standin.host import StandInHost, isolate
+
+REAL = find_comfyui()
+HOSTS = ["stand-in", *(["ComfyUI"] if REAL else [])]
+PROBE_PACK = Path(__file__).with_name("probe_pack")
+
+
+@pytest.fixture(scope="session")
+def standin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandInHost]:
+    """The stand-in, with the pack loaded in this process."""
+    base = tmp_path_factory.mktemp("standin")
+    with pytest.MonkeyPatch.context() as patch:
+        isolate(base, patch)
+        yield StandInHost(base)
+
+
+@pytest.fixture(scope="session", params=HOSTS)
+def host(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    """A host with the pack and the probe nodes."""
+    if request.param == "stand-in":
+        yield request.getfixturevalue("standin")
+        return
+    from .real_host import RealHost
+
+    assert REAL is not None
+    with contextlib.ExitStack() as stack:
+        try:
+            base = tmp_path_factory.mktemp("comfyui")
+            server = stack.enter_context(running_server(REAL, base, custom_nodes=[PROBE_PACK]))
+        except ServerError as error:
+            reason = cannot_start(REAL)
+            if reason is None:
+                raise  # without the pack it starts
+            pytest.skip(f"{REAL} does not start even without the pack ({reason}); first: {str(error)[:80]}")
+        yield stack.enter_context(contextlib.closing(RealHost(server)))
+
+
+def pytest_report_header() -> str:
+    """Which hosts the node tests run on."""
+    if REAL is None:
+        return "hosts of the nodes: the stand-in alone (no ComfyUI at $COMFYUI_PATH, above the pack, ~/comfy/ComfyUI)"
+    return f"hosts of the nodes: the stand-in and ComfyUI {comfyui_version(REAL)}"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One worker for all tests of a host."""
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        if callspec is not None and "host" in callspec.params:
+            item.add_marker(pytest.mark.xdist_group(f"host {callspec.params['host']}"))
+            if callspec.params["host"] != "stand-in":
+                item.add_marker(pytest.mark.host)
+
+
+__all__ = ["host", "pytest_collection_modifyitems", "pytest_report_header", "standin"]
