@@ -7,13 +7,13 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from support import checkpoint_files as files
-from support.suno_reference import load_encodec
 
 from bark_engine.checkpoint import STAGES, describe, describe_folder, load_stage
 from bark_engine.codec import CodecShape
 from bark_engine.errors import BarkFileError
 from bark_engine.transformer import NetworkShape
+from support import checkpoint_files as files
+from support.suno_reference import load_encodec
 
 NETWORKS = ("text", "coarse", "fine")
 

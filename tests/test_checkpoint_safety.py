@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from support import checkpoint_files as files
 
 from bark_engine.checkpoint import describe, describe_folder, load_stage, pickles
 from bark_engine.errors import BarkFileError, BarkInputError
+from support import checkpoint_files as files
 
 
 class Creates:
