@@ -8,6 +8,7 @@ Every window is prefilled anew: 256 semantic ids, the "infer" token, the last 63
 """
 
 import math
+from functools import partial
 
 import numpy as np
 import torch
@@ -33,8 +34,8 @@ def generate_coarse(
 ) -> CoarseTokens:
     """Semantic tokens `[T]` → coarse tokens `[2, floor(T · 75 / 49.9)]`.
 
-    `on_step(done, total)` is called before every token and may raise to stop. `frugal` sets cache memory aside as it
-    is needed instead of at once.
+    `on_step(done, total)` is called before every token, and before every layer of a prefill; it may raise to stop.
+    `frugal` sets cache memory aside as it is needed instead of at once.
     """
     on_step = on_step or silent
     rng = generator(seed)
@@ -55,7 +56,8 @@ def generate_coarse(
             cache.length = 0
             for step in range(window_start, min(window_start + sampling.window, total)):
                 on_step(step, total)
-                hidden = network(network.embed(torch.tensor([ids], device=cache.keys.device)), cache)
+                report = partial(on_step, step, total) if len(ids) > 1 else None  # the prefill of a window is long
+                hidden = network(network.embed(torch.tensor([ids], device=cache.keys.device)), cache, report)
                 codebook = step % spec.coarse_codebooks
                 first = spec.semantic_vocab + codebook * spec.codebook_size
                 logits = network.logits(hidden, first, first + spec.codebook_size)[0]

@@ -6,6 +6,7 @@ padding are sampled like real ones and feed the later codebooks. Source: `genera
 """
 
 import math
+from functools import partial
 
 import numpy as np
 import torch
@@ -30,7 +31,8 @@ def generate_fine(
 ) -> FineTokens:
     """Coarse tokens `[2, F]` → fine tokens `[8, F]`, whose first two rows are the coarse ones.
 
-    `on_step(done, total)` is called before every pass (six per window) and may raise to stop.
+    `on_step(done, total)` is called before every pass (six per window), and again before each layer of it, because a
+    pass takes seconds on a slow processor; it may raise to stop.
     """
     on_step = on_step or silent
     rng = generator(seed)
@@ -42,17 +44,18 @@ def generate_fine(
     new = slice(history.shape[1], history.shape[1] + coarse.frames)
     codes[: spec.coarse_codebooks, new] = np.asarray(coarse)
     to_predict = range(spec.coarse_codebooks, spec.fine_codebooks)
+    total = len(windows) * len(to_predict)
     with torch.inference_mode():
         device = network.transformer.wpe.weight.device
         for number, (start, first_new) in enumerate(windows):
             window = torch.tensor(codes[:, start : start + spec.fine_window].T, device=device)[None]  # [1, F, K]
             for codebook in to_predict:
                 done = number * len(to_predict) + codebook - spec.coarse_codebooks
-                on_step(done, len(windows) * len(to_predict))
-                logits = network(window, codebook, first_new, spec.codebook_size)[0]
+                report = partial(on_step, done, total)
+                logits = network(window, codebook, first_new, spec.codebook_size, on_layer=report)[0]
                 window[0, first_new:, codebook] = draw_rows(logits, sampling.temperature, rng).to(device)
             codes[:, start : start + spec.fine_window] = window[0].T.cpu().numpy()
-        on_step(len(windows) * len(to_predict), len(windows) * len(to_predict))
+        on_step(total, total)
     return FineTokens(codes[:, new], family=spec.family)
 
 

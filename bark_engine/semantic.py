@@ -4,6 +4,8 @@ The prompt is 257 positions: text (256, padded) with the speaker prompt's last 2
 the "infer" token. Up to 768 tokens follow. Source: `generate_text_semantic` in bark/generation.py, with its cache on.
 """
 
+from functools import partial
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -15,7 +17,7 @@ from .sampling import SemanticSampling, draw, generator, probabilities
 from .speaker import SpeakerPrompt
 from .spec import BarkSpec
 from .tokens import SemanticTokens
-from .transformer import CausalTransformer, KeyValueCache
+from .transformer import CausalTransformer, KeyValueCache, OnLayer
 
 
 def generate_semantic(
@@ -31,8 +33,8 @@ def generate_semantic(
 ) -> SemanticTokens:
     """Model ids of a text `[1 … 256]` (see text.py) → what is said, as tokens `[T ≤ 768]`.
 
-    `on_step(done, total)` is called before every token and may raise to stop. `frugal` sets cache memory aside as it
-    is needed instead of at once.
+    `on_step(done, total)` is called before every token, and before every layer of the prefill; it may raise to stop.
+    `frugal` sets cache memory aside as it is needed instead of at once.
 
     Raises BarkError when the model ends the speech before its first token.
     """
@@ -40,7 +42,7 @@ def generate_semantic(
     rng = generator(seed)
     with torch.inference_mode():
         cache = network.new_cache(spec.text_length + 1 + (0 if frugal else spec.max_semantic))
-        hidden = prefill(network, cache, text_ids, spec, speaker)
+        hidden = prefill(network, cache, text_ids, spec, speaker, partial(on_step, 0, spec.max_semantic))
         last_id = spec.end_token + 1 if sampling.early_stop else spec.semantic_vocab
         tokens: list[int] = []
         seconds = 0.0
@@ -74,6 +76,7 @@ def prefill(
     text_ids: npt.NDArray[np.int64],
     spec: BarkSpec,
     speaker: SpeakerPrompt | None,
+    on_layer: OnLayer | None = None,
 ) -> Tensor:
     """Read the whole prompt: fills the first 257 cache positions, returns the hidden state `[1, H]` after it."""
     text = _padded(text_ids, spec.text_length, spec.text_pad)
@@ -83,7 +86,7 @@ def prefill(
     text_part, history_part = network.embed(ids)
     infer = network.embed(torch.tensor([spec.semantic_infer], device=cache.keys.device))
     prompt = torch.cat([text_part + history_part, infer])  # [257, H]
-    return network(prompt[None], cache)
+    return network(prompt[None], cache, on_layer)
 
 
 def decode_one(network: CausalTransformer, cache: KeyValueCache, token: int) -> Tensor:

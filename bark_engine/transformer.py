@@ -6,11 +6,14 @@ Only networks: no files, no sampling, no token rules. Parameters carry Suno's ow
 Shape letters: B batch, T positions, H width, N heads, D width of a head (H / N), K codebooks, V vocabulary.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+OnLayer = Callable[[], None]  # called before every layer of a long pass; may raise to stop it
 
 LAYER_NORM_EPS = 1e-5  # bark/model.py, LayerNorm; also the default of nn.LayerNorm in model_fine.py
 
@@ -172,16 +175,18 @@ class CausalTransformer(nn.Module):
         weight = self.lm_head.weight
         return KeyValueCache(self.shape, batch, positions, weight.device, weight.dtype)
 
-    def forward(self, embeddings: Tensor, cache: KeyValueCache) -> Tensor:
+    def forward(self, embeddings: Tensor, cache: KeyValueCache, on_layer: OnLayer | None = None) -> Tensor:
         """Token embeddings `[B, T, H]` of the next T positions → normalised last position `[B, H]`.
 
-        T may exceed 1 only while the cache is empty (the prefill).
+        T may exceed 1 only while the cache is empty (the prefill), which takes seconds on a slow processor.
         """
         steps = embeddings.shape[1]
         cache.reserve(cache.length + steps)
         positions = torch.arange(cache.length, cache.length + steps, device=embeddings.device)
         x = embeddings + self.transformer.wpe(positions)
         for layer, block in enumerate(self.transformer.h):
+            if on_layer:
+                on_layer()
             x = block(x, causal=True, cache=cache, layer=layer)
         cache.length += steps
         return self.transformer.ln_f(x[:, -1])
@@ -204,7 +209,9 @@ class FineTransformer(nn.Module):
         self.shape = shape
         self.transformer = FineBody(shape)
 
-    def forward(self, codes: Tensor, codebook: int, first_frame: int, candidates: int) -> Tensor:
+    def forward(
+        self, codes: Tensor, codebook: int, first_frame: int, candidates: int, on_layer: OnLayer | None = None
+    ) -> Tensor:
         """Codes `[B, T, K]` → float32 logits `[B, T − first_frame, candidates]` for one codebook.
 
         The input of each frame is the sum of its codebooks 0 … `codebook` **inclusive**: the predicted one is there
@@ -215,6 +222,8 @@ class FineTransformer(nn.Module):
         x = torch.stack(parts, dim=-1).sum(dim=-1)  # [B, T, H]
         x = x + self.transformer.wpe(torch.arange(x.shape[1], device=x.device))
         for block in self.transformer.h:
+            if on_layer:
+                on_layer()
             x = block(x, causal=False)
         hidden = self.transformer.ln_f(x[:, first_frame:])
         return F.linear(hidden, tables[codebook].get_parameter("weight")[:candidates]).float()
