@@ -5,8 +5,8 @@ Transfers go through `huggingface_hub`, so its tokens, mirrors (HF_ENDPOINT), pr
 hash, and only then gets its own name: under that it is complete or absent, never half. A transfer that was cut or
 stopped goes on where it ended. Nothing here searches for models (`model_sets.py`) or reads them (`checkpoint/`).
 
-Why not `hf_hub_download`: until huggingface_hub 1.0, which transformers 4 does not allow, it reports no progress and
-cannot be stopped. Its inner step `http_get` has had one signature from 0.20 to 2.4 and writes to any file object.
+Why not `hf_hub_download`: in huggingface_hub 0.x, which transformers 4 needs, it reports no progress and cannot be
+stopped. Its inner step `http_get` takes any file object, in the same way in 0.36, 1.3 and 2.4.
 """
 
 import contextlib

@@ -137,7 +137,7 @@ def find_model_set(
     vocabulary = _vocabulary(spec, home, search)
     missing = [stage for stage in STAGES if stage not in found]
     if missing or vocabulary is None:
-        raise _incomplete(models, missing, vocabulary, found, base, search)
+        raise _incomplete(models, missing + ["vocabulary"] * (vocabulary is None), found, base, search)
     for stage, (file, _) in found.items():
         check_shape(stage, file, spec)
     origin = "; ".join(
@@ -308,7 +308,7 @@ def _single_stage(models: str | Path, stage: str, base: _Source | None, search: 
     for source in sources:
         if file := source.pick(stage):
             return file, source.place
-    raise _incomplete(models, [stage], Path(), {}, None, search)
+    raise _incomplete(models, [stage], {}, None, search)
 
 
 def _codec(spec: BarkSpec, home: Path | None, search: _Search) -> tuple[StageFile, Place] | None:
@@ -349,14 +349,12 @@ def _vocabulary(spec: BarkSpec, home: Path | None, search: _Search) -> Path | No
 
 def _incomplete(
     models: str | Path,
-    stages: Sequence[str],
-    vocabulary: Path | None,
+    missing: Sequence[str],
     found: Mapping[str, tuple[StageFile, Place]],
     base: _Source | None,
     search: _Search,
 ) -> IncompleteModelsError:
     """The sentence for a set that lacks something: what, what is there, where it was looked for, what to do."""
-    missing = [*stages, *(["vocabulary"] if vocabulary is None else [])]
     there = ", ".join(f"{stage} is {file.path}" for stage, (file, _) in found.items())
     suno = models in SIZES
     known = {part: MANIFEST.get(f"{part} {models}" if suno else part, MANIFEST.get(part)) for part in missing}

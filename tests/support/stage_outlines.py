@@ -8,6 +8,7 @@ import json
 import math
 import re
 import struct
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -77,6 +78,7 @@ def write_vocabulary(path: Path, words: int = WORDS, unknown: int = UNKNOWN_ID) 
     return path
 
 
+@lru_cache
 def _tensors(stage: str, size: str | tuple[int, int, int]) -> dict[str, tuple[int, ...]]:
     with torch.device("meta"):
         if stage == "codec":
