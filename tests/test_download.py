@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 from huggingface_hub import constants
-from support.hub_server import Hub, running_hub
 
 from bark_engine import download
 from bark_engine.download import MANIFEST, download_models
 from bark_engine.errors import BarkDownloadError, BarkInputError
+from support.hub_server import Hub, running_hub
 
 ROOT = Path(__file__).resolve().parent.parent
 CHUNK = 10_000
