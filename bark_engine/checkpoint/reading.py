@@ -190,21 +190,28 @@ def _open_torch(path: Path) -> Weights:
     )
 
 
-def _open_shards(index: Path) -> Weights:
-    """All shards of a split file. Their names come from the index and must be plain names in its folder."""
+def shards_of(index: Path) -> dict[Path, str]:
+    """The files that an index lists, with their names. Each must be a plain name of a weights file beside it."""
     places = read_json(index)["weight_map"]
     if not isinstance(places, dict) or not places:
         raise BarkFileError(f"{index} lists no weights. Take a fresh copy.")
-    shards: dict[str, Weights] = {}
-    for name in dict.fromkeys(places.values()):
+    shards: dict[Path, str] = {}
+    for name in places.values():
         if not isinstance(name, str) or Path(name).name != name or "\\" in name or ":" in name or name in ("", ".."):
             raise BarkFileError(f"{index} points to {name!r}, which is not a file beside it. Take a fresh copy.")
-        shard = index.parent / name
+        shards[index.parent / name] = name
+    for shard, name in shards.items():
         if not shard.is_file():
             raise BarkFileError(f"{index} needs {name} beside it, which is missing. Fetch all parts.")
         if kind_of(shard) not in ("safetensors", "torch"):
             raise BarkFileError(f"{index} points to {name!r}, which holds no weights. Take a fresh copy.")
-        shards[name] = open_weights(shard)
+    return shards
+
+
+def _open_shards(index: Path) -> Weights:
+    """All shards of a split file as one."""
+    shards = {name: open_weights(shard) for shard, name in shards_of(index).items()}
+    places = read_json(index)["weight_map"]
     for tensor, part in places.items():
         if tensor not in shards[part].infos:
             raise BarkFileError(f"{index} says that {tensor} is in {part}, but it is not. Take a fresh copy of both.")

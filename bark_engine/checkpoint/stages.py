@@ -11,7 +11,7 @@ from torch import nn
 
 from ..errors import BarkFileError
 from .layouts import FoundStage, find_stages
-from .reading import FOLDER_FILES, Weights, kind_of, open_weights, read_json
+from .reading import FOLDER_FILES, Weights, kind_of, open_weights, shards_of
 from .shapes import FLOATS, Shape, empty_module, is_training_buffer, shape_of, sources_of
 
 
@@ -66,16 +66,12 @@ def describe_folder(folder: Path) -> tuple[StageFile, ...]:
 
     Raises BarkFileError for a weights file that cannot be used, and where a folder has none.
     """
-    if not folder.is_dir():
-        raise BarkFileError(f"There is no folder {folder}.")
-    candidates = [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
+    try:
+        candidates = [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
+    except OSError as error:
+        raise BarkFileError(f"The folder {folder} cannot be listed ({error.strerror or error}).") from None
     kinds = {path: kind_of(path) for path in candidates}
-    shards = {
-        folder / str(name)
-        for path, kind in kinds.items()
-        if kind == "index"
-        for name in dict(read_json(path)["weight_map"]).values()
-    }
+    shards = {shard for path, kind in kinds.items() if kind == "index" for shard in shards_of(path)}
     twice = _lesser_twins(folder, candidates)
     stages = [
         stage
