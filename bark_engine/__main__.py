@@ -16,11 +16,10 @@ import torch
 from .audio_files import save_audio
 from .bark import Bark
 from .checkpoint import convert
-from .download import download_models
 from .errors import BarkError
 from .manager import DTYPES, PRECISIONS
 from .model_places import downloads_folder
-from .model_sets import DEFAULT_MODELS
+from .model_sets import DEFAULT_MODELS, find_or_download
 from .progress import OnStep
 from .sampling import CoarseSampling, FineSampling, SemanticSampling
 from .speaker import SpeakerPrompt
@@ -81,7 +80,7 @@ def speak(arguments: argparse.Namespace) -> None:
     started = time.monotonic()
     if arguments.download:
         with _Bar("download") as bar:
-            download_models(arguments.models, downloads_folder(), on_progress=bar.downloaded)
+            find_or_download(arguments.models, downloads_folder(), bar.downloaded, allow_paths=True)
     bark = Bark.load(arguments.models, device=arguments.device, dtype=arguments.dtype)
     speaker = _speaker(arguments.speaker, bark, arguments.download)
     chosen = {} if arguments.temperature is None else {"temperature": arguments.temperature}

@@ -1,5 +1,6 @@
 """Which files belong together: the numbers of a family (`spec.json`), and weights and vocabulary that fit them."""
 
+import logging
 import math
 from collections.abc import Mapping
 from functools import lru_cache
@@ -10,6 +11,8 @@ from .codec import CodecShape
 from .errors import BarkFileError
 from .spec import SUNO, BarkSpec, register_family
 from .text import UNKNOWN, Tokenizer
+
+log = logging.getLogger(__name__)
 
 SPEC_FILE = "spec.json"
 UNKNOWN_ID = 100  # of [UNK] in multilingual BERT's vocabulary, which Suno's models were trained with
@@ -68,31 +71,46 @@ def check_shape(stage: str, file: StageFile, spec: BarkSpec) -> None:
         )
 
 
-def check_vocabulary(path: Path, spec: BarkSpec) -> None:
-    """Refuse a vocabulary of other models: another would turn every word into another, without an error."""
+def check_vocabulary(path: Path, spec: BarkSpec, borrowed: bool = False) -> None:
+    """Refuse a vocabulary of other models: another would turn every word into another, without an error.
+
+    For Suno's family a `borrowed` one, found away from the weights, must be Suno's to the entry. One that lies beside
+    the weights may be smaller, which is then said in the log. Raises BarkFileError.
+    """
     stat = path.stat()
-    fault = _fault_of_vocabulary(path, stat.st_mtime_ns, stat.st_size, spec)
+    size, unknown, fault = _read_vocabulary(path, stat.st_mtime_ns, stat.st_size)
+    room = spec.text_pad - spec.text_offset
     if fault:
         raise BarkFileError(fault)
+    if size > room:
+        raise BarkFileError(
+            f"{path} has {size:,} entries, but models of the family {spec.family!r} know {room:,}. "
+            "Use the vocabulary that belongs to them; for Suno's models that is the vocab.txt of suno/bark."
+        )
+    if spec.family != SUNO.family or (size, unknown) == (room, UNKNOWN_ID):
+        return
+    if borrowed or size == room:
+        raise BarkFileError(
+            f"{path} is not the vocabulary of Suno's models, multilingual cased BERT: that has {room:,} entries with "
+            f"{UNKNOWN} as number {UNKNOWN_ID}; this has {size:,} with it as {unknown}. Use the vocab.txt of suno/bark."
+        )
+    log.warning(
+        "%s has %d entries, the vocabulary of Suno's models %d: models that were not trained with it will say other "
+        "words. Suno's is the vocab.txt of suno/bark.",
+        path,
+        size,
+        room,
+    )
 
 
 @lru_cache(maxsize=32)
-def _fault_of_vocabulary(path: Path, changed: int, size: int, spec: BarkSpec) -> str | None:
-    """What is wrong with a vocabulary, read once per state of the file (`changed` in ns, `size` in bytes)."""
+def _read_vocabulary(path: Path, changed: int, size: int) -> tuple[int, int, str | None]:
+    """Entries of a vocabulary, the number of its [UNK], and what is wrong with it; read once per state of the file.
+
+    `changed` in ns and `size` in bytes are that state.
+    """
     try:
         tokenizer = Tokenizer.load(path)
     except BarkFileError as error:
-        return str(error)
-    room = spec.text_pad - spec.text_offset
-    if spec.family != SUNO.family:
-        if tokenizer.size > room:
-            return (
-                f"{path} has {tokenizer.size:,} entries, but models of the family {spec.family!r} know {room:,}. "
-                "Use the vocabulary that belongs to them."
-            )
-    elif tokenizer.size != room or tokenizer.encode(UNKNOWN) != [UNKNOWN_ID]:
-        return (
-            f"{path} is not the vocabulary of Suno's models, multilingual cased BERT: that has {room:,} entries with "
-            f"{UNKNOWN} as number {UNKNOWN_ID}; this has {tokenizer.size:,}. Use the vocab.txt of suno/bark."
-        )
-    return None
+        return 0, 0, str(error)
+    return tokenizer.size, tokenizer.encode(UNKNOWN)[0], None

@@ -339,7 +339,7 @@ def _vocabulary(spec: BarkSpec, home: Path | None, search: _Search) -> Path | No
     for path in (place.folder / name for place in others for name in VOCABULARIES):
         if path.is_file() and not (path.parent / SPEC_FILE).exists():
             try:
-                check_vocabulary(path, spec)
+                check_vocabulary(path, spec, borrowed=True)
             except BarkFileError as error:
                 log.warning("a vocabulary is passed over: %s", error)
             else:

@@ -24,6 +24,7 @@ from torch import nn
 
 from ..bark_engine import Audio, BarkInputError, ModelManager
 from ..bark_engine.audio_files import FORMATS, save_audio
+from ..bark_engine.download import OnProgress
 from ..bark_engine.paths import safe_child
 from ..bark_engine.placement import check_device
 from ..bark_engine.progress import OnStep
@@ -127,6 +128,12 @@ def progress() -> OnStep:
         bar.update_absolute(done, total)
 
     return on_step
+
+
+def download_progress() -> OnProgress:
+    """The same for a download, which counts bytes."""
+    on_step = progress()
+    return lambda done, total, name: on_step(done, max(total, 1))
 
 
 # -- sound ----------------------------------------------------------------------------------------------------------

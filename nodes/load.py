@@ -3,9 +3,9 @@
 from comfy_api.latest import io
 
 from ..bark_engine import Bark, BarkError
-from ..bark_engine.download import SIZES, download_models
+from ..bark_engine.download import SIZES
 from ..bark_engine.manager import PRECISIONS
-from ..bark_engine.model_sets import DEFAULT_MODELS, ModelSet, find_model_set, list_model_sets
+from ..bark_engine.model_sets import DEFAULT_MODELS, find_model_set, find_or_download, list_model_sets
 from ..bark_engine.placement import DEVICES
 from . import host
 from .sockets import CATEGORY, BarkModels
@@ -72,7 +72,8 @@ class LoadBarkModels(io.ComfyNode):
     ) -> str:
         """Changes when a model file was replaced, or appeared."""
         try:
-            found = _find(models, text_models, coarse_models, fine_models)
+            stages = _own_sets(text_models, coarse_models, fine_models)
+            found = find_model_set(models, stages=stages, folders=host.model_folders())
         except BarkError as error:
             return str(error)
         files = (found.text, found.coarse, found.fine, found.codec)
@@ -89,16 +90,11 @@ class LoadBarkModels(io.ComfyNode):
         fine_models: str,
         download: bool,
     ) -> io.NodeOutput:
+        stages, folders = _own_sets(text_models, coarse_models, fine_models), host.model_folders()
         if download:
-            stages = _own_sets(text_models, coarse_models, fine_models)
-            on_step = host.progress()
-            download_models(
-                models,
-                host.model_folders()[0],
-                on_progress=lambda done, total, name: on_step(done, max(total, 1)),
-                stages=stages,
-            )
-        found = _find(models, text_models, coarse_models, fine_models)
+            found = find_or_download(models, folders[0], host.download_progress(), stages=stages, folders=folders)
+        else:
+            found = find_model_set(models, stages=stages, folders=folders)
         return io.NodeOutput(Bark(found, device, precision, host.manager()))
 
 
@@ -116,7 +112,3 @@ def _stage_input(stage: str, names: list[str]) -> io.Input:
 def _own_sets(text: str, coarse: str, fine: str) -> dict[str, str]:
     """The stages that are given a set of their own."""
     return {stage: name for stage, name in (("text", text), ("coarse", coarse), ("fine", fine)) if name != SAME}
-
-
-def _find(models: str, text: str, coarse: str, fine: str) -> ModelSet:
-    return find_model_set(models, stages=_own_sets(text, coarse, fine), folders=host.model_folders())

@@ -52,7 +52,9 @@ class LoadSpeakerPrompt(io.ComfyNode):
     @classmethod
     def execute(cls, speaker: str, download: bool) -> io.NodeOutput:
         folders = host.speaker_folders()
-        return io.NodeOutput(find_speaker(speaker, folders=folders, download=download, download_folder=folders[0]))
+        return io.NodeOutput(
+            find_speaker(speaker, folders=folders, download=download, on_progress=host.download_progress())
+        )
 
 
 class MakeSpeakerPrompt(io.ComfyNode):

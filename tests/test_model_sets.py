@@ -430,12 +430,29 @@ def test_a_damaged_spec_is_refused(models: Path, bert: Path) -> None:
         find("mine", models)
 
 
-@pytest.mark.parametrize(("words", "unknown"), [(119_546, 100), (119_548, 100), (119_547, 99), (30_522, 100)])
-def test_another_vocabulary_beside_suno_s_weights_is_refused(models: Path, words: int, unknown: int) -> None:
+@pytest.mark.parametrize(
+    ("words", "unknown", "sentence"),
+    [
+        (119_548, 100, "has 119,548 entries, but models of the family 'suno' know 119,547"),
+        (119_547, 99, "is not the vocabulary of Suno's models.*this has 119,547 with it as 99"),
+    ],
+)
+def test_another_vocabulary_beside_suno_s_weights_is_refused(
+    models: Path, words: int, unknown: int, sentence: str
+) -> None:
     write_set(models, "small")
     write_vocabulary(models / "vocab.txt", words, unknown)
-    with pytest.raises(BarkFileError, match="is not the vocabulary of Suno's models"):
+    with pytest.raises(BarkFileError, match=sentence):
         find("small", models)
+
+
+def test_a_smaller_vocabulary_beside_the_weights_is_used_with_a_warning(
+    models: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_set(models, "small")
+    write_vocabulary(models / "vocab.txt", 30_522, 100)
+    assert find("small", models).vocabulary == models / "vocab.txt"
+    assert "has 30522 entries, the vocabulary of Suno's models 119547" in caplog.text
 
 
 def test_a_tokenizer_json_will_do(models: Path, bert: Path) -> None:
@@ -581,8 +598,8 @@ def test_models_that_are_nowhere_are_downloaded_and_found(
 def test_only_missing_files_are_a_reason_to_download(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     write_set(models, "small")
-    write_vocabulary(models / "vocab.txt", words=200)
-    with pytest.raises(BarkFileError, match="is not the vocabulary"):
+    write_vocabulary(models / "vocab.txt", words=119_548)
+    with pytest.raises(BarkFileError, match="entries, but models of the family"):
         find_or_download("small", models, folders=[models])
     with pytest.raises(BarkDownloadError, match="HF_HUB_OFFLINE"):
         find_or_download("large", models / "new", folders=[models])
