@@ -1,0 +1,19 @@
+// Gives this pack's saving node the audio player that ComfyUI's own Save Audio has.
+//
+// The front end builds a player for every input of type AUDIO_UI, but adds that input to its own nodes only. It looks
+// the player up by the name "audioUI" when it restores earlier results, so the input must be called that. The widget
+// is kept out of saved workflows; the prompt carries an empty audioUI, which the server leaves unread.
+
+import { app } from "../../../scripts/app.js";
+
+const NODES_WITH_PLAYER = ["BarkSaveAudio"];
+
+app.registerExtension({
+  name: "bark-inside-out.AudioPlayer",
+
+  beforeRegisterNodeDef(nodeType, nodeData) {
+    if (NODES_WITH_PLAYER.includes(nodeData.name) && nodeData.input?.required) {
+      nodeData.input.required.audioUI = ["AUDIO_UI", {}];
+    }
+  },
+});
