@@ -328,13 +328,13 @@ def test_coarse_with_speaker_prompts(name: str | int | None) -> None:
     np.testing.assert_array_equal(codes, reference)
 
 
-@pytest.mark.parametrize("name", [None, "tr_speaker_4", 150])
+@pytest.mark.parametrize("name", [None, "tr_speaker_4"])
 @pytest.mark.parametrize(
     ("max_history", "window"), [(60, 60), (100, 33), (630, 138), (630, 1), (200, 1), (61, 7), (60, 708), (333, 90)]
 )
 def test_coarse_windows(max_history: int, window: int, name: str | int | None) -> None:
     """Windows longer and shorter than the sound, odd ones, and the largest that fits."""
-    semantic = SEMANTIC[: 21 if window == 1 else 100]
+    semantic = SEMANTIC[: {1: 14, 7: 40}.get(window, 70)]  # 42, 120 or 210 steps
     reference, codes = both_coarse(coarse_pair(), semantic, name, max_history=max_history, window=window)
     np.testing.assert_array_equal(codes, reference)
 
@@ -434,10 +434,9 @@ def test_fine_temperature_zero_is_the_likeliest_code() -> None:
 
 
 def test_all_stages_at_the_width_of_the_small_model() -> None:
-    """768 wide with 12 heads, two threads: other matrix kernels than in the tiny networks. Two layers instead of 12."""
-    torch.set_num_threads(2)
+    """768 wide with 12 heads, where other matrix kernels run than in the tiny networks; two layers instead of 12."""
     size = {"width": 768, "heads": 12, "layers": 2}
-    semantic, ours = both_semantic(causal_pair("text", **size), "tr_speaker_4", max_seconds=1.0)
+    semantic, ours = both_semantic(causal_pair("text", **size), "tr_speaker_4", max_seconds=0.7)
     np.testing.assert_array_equal(ours, semantic)
     coarse, ours = both_coarse(causal_pair("coarse", **size), semantic, "tr_speaker_4")
     np.testing.assert_array_equal(ours, coarse)
