@@ -1,10 +1,22 @@
-"""What every test may rely on: the repository root and `tests/support` can be imported.
+"""What every test may rely on: the repository root and `tests/support` can be imported, no cache of this machine counts.
 
-Both are appended, never inserted: at the front our `nodes/` would hide a host's own `nodes.py`.
+The folders are appended, never inserted: at the front our `nodes/` would hide a host's own `nodes.py`.
 """
 
+import os
 import sys
+import tempfile
 from pathlib import Path
+
+# Before torch is imported. One thread for each of two workers on two cores: with two, torch's threads wait for each
+# other and the tiny networks of the tests get up to a hundred times slower.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Models, speaker prompts and downloads that happen to be on this machine must not decide a test.
+_empty_caches = tempfile.TemporaryDirectory(prefix="bark-tests-")
+os.environ["XDG_CACHE_HOME"] = _empty_caches.name
+for variable in ("HF_HOME", "HF_HUB_CACHE", "TORCH_HOME"):
+    os.environ.pop(variable, None)
 
 ROOT = Path(__file__).resolve().parent.parent
 
