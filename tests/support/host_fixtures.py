@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from .comfy_server import ServerError, cannot_start, comfyui_version, find_comfyui, running_server
 from .host import Host
@@ -25,6 +26,7 @@ def standin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandInHost]:
     base = tmp_path_factory.mktemp("standin")
     with pytest.MonkeyPatch.context() as patch:
         isolate(base, patch)
+        torch.set_num_threads(1)  # as the real server is started; tests run side by side
         yield StandInHost(base)
 
 

@@ -100,6 +100,40 @@ class AudioConcat(io.ComfyNode):
         return io.NodeOutput({"waveform": joined, "sample_rate": audio1["sample_rate"]})
 
 
+class AudioMerge(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        method = io.Combo.Input("merge_method", options=["add", "mean", "subtract", "multiply"])
+        return io.Schema(
+            "AudioMerge",
+            inputs=[io.Audio.Input("audio1"), io.Audio.Input("audio2"), method],
+            outputs=[io.Audio.Output("merged")],
+        )
+
+    @classmethod
+    def execute(cls, audio1: dict[str, Any], audio2: dict[str, Any], merge_method: str) -> io.NodeOutput:
+        first, second = audio1["waveform"], audio2["waveform"]
+        length = first.shape[-1]
+        second = torch.nn.functional.pad(second[..., :length], (0, max(length - second.shape[-1], 0)))
+        merged = {"add": first + second, "mean": (first + second) / 2, "subtract": first - second}.get(
+            merge_method, first * second
+        )
+        return io.NodeOutput({"waveform": merged / max(1.0, float(merged.abs().max())), **_rate(audio1)})
+
+
+class AudioAdjustVolume(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        volume = io.Int.Input("volume", default=1, min=-100, max=100)
+        return io.Schema(
+            "AudioAdjustVolume", inputs=[io.Audio.Input("audio"), volume], outputs=[io.Audio.Output("louder")]
+        )
+
+    @classmethod
+    def execute(cls, audio: dict[str, Any], volume: int) -> io.NodeOutput:
+        return io.NodeOutput({"waveform": audio["waveform"] * 10 ** (volume / 20), **_rate(audio)})
+
+
 class EmptyAudio(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -123,4 +157,17 @@ class CoreNodes(ComfyExtension):
     """The nodes of this file."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [SaveAudio, PreviewAudio, LoadAudio, TrimAudioDuration, AudioConcat, EmptyAudio]
+        return [
+            SaveAudio,
+            PreviewAudio,
+            LoadAudio,
+            TrimAudioDuration,
+            AudioConcat,
+            AudioMerge,
+            AudioAdjustVolume,
+            EmptyAudio,
+        ]
+
+
+def _rate(audio: dict[str, Any]) -> dict[str, int]:
+    return {"sample_rate": audio["sample_rate"]}

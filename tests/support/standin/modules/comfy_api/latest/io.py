@@ -34,9 +34,7 @@ class Input:
 
     def options_of_v1(self) -> dict[str, Any]:
         """What the browser is told beside the type."""
-        return _given(
-            display_name=self.display_name, optional=self.optional or None, tooltip=self.tooltip, lazy=self.lazy
-        )
+        return _given(display_name=self.display_name, tooltip=self.tooltip, lazy=self.lazy)
 
 
 class _Widget(Input):
