@@ -97,7 +97,8 @@ class ManagedStage:
             if self._placed is None:
                 name = str(self.key.dtype).removeprefix("torch.")
                 log.info("Reading the %s stage from %s as %s.", self.key.stage, self.key.path, name)
-                placed = self._placement.place(load_stage(self._file, self.key.dtype), self.key.device)
+                with torch.inference_mode(False):  # weights made inside it could never be moved or trained outside
+                    placed = self._placement.place(load_stage(self._file, self.key.dtype), self.key.device)
                 self._release = weakref.finalize(self, placed.release)
                 self._placed = placed
             return self._placed

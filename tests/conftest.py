@@ -1,4 +1,4 @@
-"""What every test may rely on: the repository root and `tests/support` can be imported, no cache of this machine counts.
+"""What every test may rely on: the repository root and `tests/support` can be imported, caches do not count.
 
 The folders are appended, never inserted: at the front our `nodes/` would hide a host's own `nodes.py`.
 """

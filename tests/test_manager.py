@@ -91,6 +91,16 @@ def test_unload_lets_go_and_the_next_use_reads_again(manager, reads):
     assert reads == ["text", "text"]
 
 
+def test_weights_read_in_inference_mode_are_ordinary_weights(manager):
+    """ComfyUI runs its nodes in inference mode; what is made there cannot be changed outside of it."""
+    bark = Bark.load("random", dtype="bfloat16", manager=manager)
+    with torch.inference_mode():
+        bark.text_to_semantic("Hello.")
+    weights = bark._stages["text"].run(lambda module, frugal: list(module.parameters()))
+    assert weights
+    assert not any(weight.is_inference() for weight in weights)
+
+
 def test_the_codec_is_always_float32(manager):
     bark = Bark.load("random", dtype="bfloat16", manager=manager)
     bark.decode(bark.say("Hello.").fine)
