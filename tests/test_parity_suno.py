@@ -434,7 +434,7 @@ def test_fine_temperature_zero_is_the_likeliest_code() -> None:
 
 
 def test_all_stages_at_the_width_of_the_small_model() -> None:
-    """768 wide with 12 heads, where other matrix kernels run than in the tiny networks; one or two layers instead of 12."""
+    """768 wide with 12 heads, as the small model, where other matrix kernels run than in the tiny networks."""
     size = {"width": 768, "heads": 12, "layers": 2}
     semantic, ours = both_semantic(causal_pair("text", **size), "tr_speaker_4", max_seconds=0.7)
     np.testing.assert_array_equal(ours, semantic)
