@@ -11,6 +11,15 @@ from .errors import BarkInputError
 MAX_SAMPLE_RATE = 768_000  # Hz; far above any sound file, low enough to catch a wrong field
 
 
+def checked_rate(sample_rate: float) -> int:
+    """A sample rate in Hz as a whole number; BarkInputError for what cannot be one."""
+    if not 1 <= sample_rate <= MAX_SAMPLE_RATE or sample_rate != int(sample_rate):
+        raise BarkInputError(
+            f"A sample rate must be a whole number in 1 … {MAX_SAMPLE_RATE:,} Hz; {sample_rate} is not."
+        )
+    return int(sample_rate)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Audio:
     """One channel of sound: `samples` float32 `[n]` in −1 … 1 (read-only), `sample_rate` in Hz.
@@ -29,11 +38,9 @@ class Audio:
             )
         if not np.isfinite(samples).all():
             raise BarkInputError("Audio holds samples that are not numbers (NaN or infinite). Use a clean recording.")
-        if not 1 <= int(self.sample_rate) <= MAX_SAMPLE_RATE:
-            raise BarkInputError(f"A sample rate must lie in 1 … {MAX_SAMPLE_RATE:,} Hz; {self.sample_rate} does not.")
         samples.setflags(write=False)
         object.__setattr__(self, "samples", samples)
-        object.__setattr__(self, "sample_rate", int(self.sample_rate))
+        object.__setattr__(self, "sample_rate", checked_rate(self.sample_rate))
 
     @property
     def seconds(self) -> float:

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .atomic import replacing
-from .audio import MAX_SAMPLE_RATE, Audio, resample
+from .audio import Audio, checked_rate, resample
 from .errors import BarkFileError, BarkInputError
 
 FloatArray = npt.NDArray[np.float32]
@@ -84,7 +84,7 @@ def save_audio(
     """
     kind = _format(file_format)
     checked = check_samples(samples)
-    sample_rate = _checked_rate(sample_rate)
+    sample_rate = checked_rate(sample_rate)
     channels = checked.shape[0]
     if channels > kind.max_channels:
         raise BarkInputError(
@@ -143,7 +143,7 @@ def check_samples(samples: npt.ArrayLike) -> FloatArray:
 def resample_channels(samples: npt.ArrayLike, sample_rate: int, new_rate: int) -> FloatArray:
     """Samples `[C, n]` at another rate (Hz), each channel as `audio.resample` does it; may overshoot ±1 slightly."""
     checked = check_samples(samples)
-    sample_rate, new_rate = _checked_rate(sample_rate), _checked_rate(new_rate)
+    sample_rate, new_rate = checked_rate(sample_rate), checked_rate(new_rate)
     if new_rate == sample_rate:
         return checked
     return np.stack([resample(Audio(channel, sample_rate), new_rate).samples for channel in checked])
@@ -168,14 +168,6 @@ def _format(file_format: str) -> AudioFormat:
     if file_format not in FORMATS:
         raise BarkInputError(f"{file_format!r} is no known sound file format. Choose one of: {', '.join(FORMATS)}.")
     return FORMATS[file_format]
-
-
-def _checked_rate(sample_rate: float) -> int:
-    if not 1 <= sample_rate <= MAX_SAMPLE_RATE or sample_rate != int(sample_rate):
-        raise BarkInputError(
-            f"A sample rate must be a whole number in 1 … {MAX_SAMPLE_RATE:,} Hz; {sample_rate} is not."
-        )
-    return int(sample_rate)
 
 
 def _quality(file_format: str, quality: str | None, rate: int) -> str:

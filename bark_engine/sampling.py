@@ -6,6 +6,7 @@ with a generator of its own, so equal logits give equal tokens on every device a
 """
 
 import math
+import numbers
 import sys
 from dataclasses import dataclass, fields
 from typing import Any
@@ -27,7 +28,7 @@ def _check(knob: str, value: Any, low: float, high: float, *, whole: bool = Fals
     """Refuse a knob outside `low … high`; `none` says what None means where None is allowed."""
     if value is None and none:
         return
-    kind = (int,) if whole else (int, float)
+    kind: Any = numbers.Integral if whole else numbers.Real  # numpy's scalars are both
     fits = isinstance(value, kind) and not isinstance(value, bool) and low <= value <= min(high, sys.float_info.max)
     if not fits:
         number = "a whole number" if whole else "a number"
@@ -124,7 +125,7 @@ def generator(seed: int) -> torch.Generator:
     Raises BarkInputError for a seed outside 0 … 2⁶⁴ − 1.
     """
     _check("seed", seed, 0, MAX_SEED, whole=True)
-    return torch.Generator().manual_seed(seed)
+    return torch.Generator().manual_seed(int(seed))
 
 
 def keep_top_p(logits: Tensor, top_p: float) -> Tensor:

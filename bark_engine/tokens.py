@@ -26,7 +26,7 @@ def _own_integers(values: Any, what: str) -> IntArray:
         array = np.asarray(values)
     except (ValueError, TypeError) as error:
         raise BarkInputError(f"{what} must be an array of whole numbers ({error}).") from None
-    if array.dtype.kind not in "iu":
+    if array.size and array.dtype.kind not in "iu":
         raise BarkInputError(
             f"{what} must be whole numbers, not {array.dtype}. Token ids are integers; convert them before."
         )
