@@ -28,9 +28,9 @@ def _check(knob: str, value: Any, low: float, high: float, *, whole: bool = Fals
     """Refuse a knob outside `low … high`; `none` says what None means where None is allowed."""
     if value is None and none:
         return
-    kind: Any = numbers.Integral if whole else numbers.Real  # numpy's scalars are both
-    fits = isinstance(value, kind) and not isinstance(value, bool) and low <= value <= min(high, sys.float_info.max)
-    if not fits:
+    is_number = isinstance(value, numbers.Integral if whole else numbers.Real) and not isinstance(value, bool)
+    given: Any = value if is_number else math.nan  # numpy's scalars are numbers, too
+    if not low <= given <= min(high, sys.float_info.max):
         number = "a whole number" if whole else "a number"
         upper = f" … {f'{high:,}' if whole else f'{high:g}'}" if high < math.inf else " or more"
         raise BarkInputError(
