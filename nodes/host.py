@@ -189,9 +189,17 @@ def save_clips(
     Raises BarkInputError for a prefix that leaves the folder, BarkFileError where a file cannot be written.
     """
     folder, name, counter, subfolder = _output_place(prefix)
+    suffix = FORMATS[file_format].suffix
+
+    def file_name(number: int) -> str:
+        return f"{name.replace('%batch_num%', str(number))}_{counter + number:05}{suffix}"
+
+    # ComfyUI 0.3.64 counts only names with a further underscore, and none counts those with %batch_num% in them.
+    while any(Path(folder, file_name(number)).exists() for number in range(len(clips))):
+        counter += 1
     saved = []
     for number, clip in enumerate(clips):
-        file = f"{name.replace('%batch_num%', str(number))}_{counter + number:05}{FORMATS[file_format].suffix}"
+        file = file_name(number)
         save_audio(Path(folder, file), clip, rate, file_format, quality=quality, metadata=_workflow(cls))
         saved.append({"filename": file, "subfolder": subfolder, "type": "output"})
     return saved

@@ -37,7 +37,7 @@ class TextToSpeech(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, text: str | None) -> bool | str:
+    def validate_inputs(cls, text: str | None = None) -> bool | str:
         return "The text is empty. Type what Bark should say." if text is not None and not text.strip() else True
 
     @classmethod

@@ -1,5 +1,7 @@
 """Voices: load a speaker prompt, make one from tokens, save it as Suno's own .npz."""
 
+from pathlib import Path
+
 from comfy_api.latest import io
 
 from ..bark_engine import BarkError, CoarseTokens, FineTokens, SemanticTokens, SpeakerPrompt
@@ -114,17 +116,24 @@ class SaveSpeakerPrompt(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, name: str | None) -> bool | str:
+    def validate_inputs(cls, name: str | None = None) -> bool | str:
         try:
             if name is not None:
-                safe_child(host.speaker_folders()[0], f"{name}.npz")
+                _voice_path(name)
         except BarkError as error:
             return str(error)
         return True
 
     @classmethod
     def execute(cls, speaker: SpeakerPrompt, name: str, overwrite: bool) -> io.NodeOutput:
-        path = safe_child(host.speaker_folders()[0], f"{name}.npz")
+        path = _voice_path(name)
         if overwrite or not path.exists() or SpeakerPrompt.load(path, family=speaker.family) != speaker:
             speaker.save(path, overwrite=overwrite)
         return io.NodeOutput(speaker, ui={"text": [f"Saved as {path.relative_to(host.speaker_folders()[0])}"]})
+
+
+def _voice_path(name: str) -> Path:
+    """Where a voice of this name is kept; BarkInputError for a name that is none without its .npz either."""
+    folder = host.speaker_folders()[0]
+    safe_child(folder, name)
+    return safe_child(folder, f"{name.removesuffix('.npz')}.npz")

@@ -76,7 +76,7 @@ class TextToSemantic(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, text: str | None) -> bool | str:
+    def validate_inputs(cls, text: str | None = None) -> bool | str:
         return "The text is empty. Type what Bark should say." if text is not None and not text.strip() else True
 
     @classmethod
@@ -145,7 +145,7 @@ class SemanticToCoarse(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, max_history: int | None, window: int | None) -> bool | str:
+    def validate_inputs(cls, max_history: int | None = None, window: int | None = None) -> bool | str:
         try:
             given = {"max_history": max_history, "window": window}
             CoarseSampling(**{name: value for name, value in given.items() if value is not None})

@@ -161,16 +161,19 @@ def test_normalise_brings_the_peak_to_minus_one_decibel(host: Host) -> None:
     assert abs(np.abs(read_sound(path).samples).max() - 10 ** (-1 / 20)) < 1e-4
 
 
-def test_each_clip_of_a_batch_gets_a_file_and_numbers_go_on(host: Host) -> None:
+@pytest.mark.parametrize(("prefix", "clips"), [("batch/take", ("take",) * 3), ("batch/%batch_num%", ("0", "1", "2"))])
+def test_each_clip_of_a_batch_gets_a_file_and_none_is_lost(host: Host, prefix: str, clips: tuple[str, ...]) -> None:
+    """Numbers go on where the folder's end; 0.3.64 would count our names from 1 again and again."""
     graph = Graph()
     sound = graph.add("ProbeSound", clips=3, samples=2_400)
-    save = graph.add("BarkSaveAudio", audio=sound, filename_prefix="batch/take")
+    save = graph.add("BarkSaveAudio", audio=sound, filename_prefix=prefix)
     first = saved_files(host, run(host, graph), save.key)
-    assert [path.name for path in first] == ["take_00001.flac", "take_00002.flac", "take_00003.flac"]
+    assert [path.name for path in first] == [f"{clip}_{n:05}.flac" for n, clip in enumerate(clips, 1)]
     before = [path.read_bytes() for path in first]
     second = saved_files(host, run(host, graph.changed(save, normalise=True)), save.key)
-    assert [path.name for path in second] == ["take_00004.flac", "take_00005.flac", "take_00006.flac"]
+    assert not set(first) & set(second)
     assert [path.read_bytes() for path in first] == before
+    assert all(path.is_file() for path in second)
 
 
 def test_progress_counts_up_to_the_end(host: Host) -> None:

@@ -4,22 +4,9 @@ import json
 import os
 from typing import Any
 
-from support.graphs import SNAPSHOT
+from support.graphs import NODE_IDS, SNAPSHOT
 from support.host import Host
 
-NODE_IDS = [
-    "BarkLoadModels",
-    "BarkTextToSpeech",
-    "BarkLoadSpeakerPrompt",
-    "BarkTextToSemantic",
-    "BarkSemanticToCoarse",
-    "BarkCoarseToFine",
-    "BarkDecodeFineTokens",
-    "BarkEncodeAudio",
-    "BarkMakeSpeakerPrompt",
-    "BarkSaveSpeakerPrompt",
-    "BarkSaveAudio",
-]
 # Options that depend on the files of a machine; these are always among them.
 ALWAYS = {
     "models": ["large", "small", "random"],

@@ -12,6 +12,21 @@ from pathlib import Path
 from typing import Any
 
 SNAPSHOT = Path(__file__).resolve().parents[1] / "snapshots" / "object_info.json"
+NODE_IDS = [
+    "BarkLoadModels",
+    "BarkTextToSpeech",
+    "BarkLoadSpeakerPrompt",
+    "BarkTextToSemantic",
+    "BarkSemanticToCoarse",
+    "BarkCoarseToFine",
+    "BarkDecodeFineTokens",
+    "BarkEncodeAudio",
+    "BarkMakeSpeakerPrompt",
+    "BarkSaveSpeakerPrompt",
+    "BarkSaveAudio",
+]
+"""Frozen: a saved workflow names nodes by these."""
+
 PROBE_SOUND = {"kind": "tone", "clips": 1, "channels": 1, "samples": 24_000, "rate": 24_000}
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 

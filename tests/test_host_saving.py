@@ -1,0 +1,81 @@
+"""Saving when it goes wrong, and without metadata: on the stand-in, where a disk can be full on purpose."""
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.graphs import Graph, add_take
+from support.host import run, saved_files
+from support.sound import read_sound
+from support.standin.host import StandInHost
+
+
+def refuse(*_: Any, **__: Any) -> Any:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def files_under(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def voice_graph(seed: int, overwrite: bool) -> Graph:
+    graph = Graph()
+    take = add_take(graph, seed=seed)
+    voice = graph.add("BarkMakeSpeakerPrompt", semantic=take.semantic, coarse=take.coarse, fine=take.fine)
+    graph.add("BarkSaveSpeakerPrompt", speaker=voice, name="full_disk", overwrite=overwrite)
+    return graph
+
+
+@pytest.mark.parametrize("where", ["tempfile.mkstemp", "pathlib.Path.replace"], ids=["at the start", "at the end"])
+def test_a_full_disk_keeps_the_old_voice(standin: StandInHost, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    assert run(standin, voice_graph(90, overwrite=True)).status == "success"
+    folder = standin.base / "models" / "bark" / "speakers"
+    before = files_under(folder)
+    monkeypatch.setattr(where, refuse)
+    result = run(standin, voice_graph(91, overwrite=True))
+    monkeypatch.undo()
+    assert result.status == "error"
+    assert "could not be saved" in result.message
+    assert "full_disk.npz" in result.message
+    assert files_under(folder) == before
+
+
+@pytest.mark.parametrize("file_format", ["flac", "wav 16-bit", "mp3", "opus"])
+def test_a_full_disk_leaves_no_half_sound(
+    standin: StandInHost, monkeypatch: pytest.MonkeyPatch, file_format: str
+) -> None:
+    graph = Graph()
+    sound = graph.add("ProbeSound", samples=2_400)
+    save = graph.add("BarkSaveAudio", audio=sound, filename_prefix="full/disk", format=file_format)
+    assert run(standin, graph).status == "success"
+    before = files_under(standin.base / "output")
+    monkeypatch.setattr("pathlib.Path.replace", refuse)
+    result = run(standin, graph.changed(save, normalise=True))
+    monkeypatch.undo()
+    assert result.status == "error"
+    assert "could not be saved" in result.message
+    assert files_under(standin.base / "output") == before
+
+
+@pytest.mark.parametrize("file_format", ["flac", "mp3", "opus", "wav 16-bit"])
+def test_disable_metadata_leaves_the_workflow_out(
+    standin: StandInHost, monkeypatch: pytest.MonkeyPatch, file_format: str
+) -> None:
+    """The flag of ComfyUI; without it the same graph writes both."""
+    import comfy.cli_args
+
+    def metadata() -> dict[str, str]:
+        graph = Graph()
+        sound = graph.add("ProbeSound", samples=2_400)
+        save = graph.add("BarkSaveAudio", audio=sound, filename_prefix="meta/data", format=file_format)
+        standin.free()
+        result = run(standin, graph, {"nodes": []})
+        return read_sound(saved_files(standin, result, save.key)[0]).metadata
+
+    if file_format != "wav 16-bit":
+        assert {"prompt", "workflow"} <= set(metadata())
+    monkeypatch.setattr(comfy.cli_args.args, "disable_metadata", True)
+    assert not {"prompt", "workflow"} & set(metadata())
