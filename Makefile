@@ -31,8 +31,8 @@ clean:
 .venv/ready: requirements.txt tests/constraints.txt
 	$(PYTHON) -m venv .venv
 	$(PIP) torch
-	$(PIP) --no-deps encodec
 	grep -v '^encodec' requirements.txt | $(PIP) -r /dev/stdin
+	$(PIP) --no-deps encodec
 	touch $@
 
 .venv/ready-for-tests: .venv/ready tests/requirements.txt
