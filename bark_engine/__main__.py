@@ -17,13 +17,13 @@ from .audio_files import save_audio
 from .bark import Bark
 from .checkpoint import convert
 from .errors import BarkError
+from .library.model_sets import DEFAULT_MODELS, find_or_download
+from .library.places import downloads_folder
+from .library.speakers import find_speaker
 from .manager import DTYPES, PRECISIONS
-from .model_places import downloads_folder
-from .model_sets import DEFAULT_MODELS, find_or_download
 from .progress import OnStep
 from .sampling import CoarseSampling, FineSampling, SemanticSampling
 from .speaker import SpeakerPrompt
-from .speaker_library import find_speaker
 
 RANDOM_WARNING = (
     "These are the embedded default models: tiny, with random weights. They prove the path and make noise, not speech. "

@@ -15,8 +15,8 @@ from .coarse import generate_coarse
 from .codec import decode_fine, encode_audio
 from .errors import BarkInputError
 from .fine import generate_fine
+from .library.model_sets import DEFAULT_MODELS, ModelSet, find_model_set
 from .manager import ModelManager, shared_manager
-from .model_sets import DEFAULT_MODELS, ModelSet, find_model_set
 from .progress import OnStep
 from .sampling import CoarseSampling, FineSampling, SemanticSampling, require_sampling
 from .semantic import generate_semantic
@@ -88,7 +88,7 @@ class Bark:
         models: "small", "large", the name of another set, or the path of a folder or file.
         text, coarse, fine, codec: another set's name or a path for one stage, to mix sizes.
         device: "auto", "cuda", "cuda:N", "mps" or "cpu". dtype: "auto", "float32", "float16" or "bfloat16"; the codec
-        is always float32. folders: searched before the places of `model_sets.py`.
+        is always float32. folders: searched before the places of `library/model_sets.py`.
 
         Raises BarkFileError that lists what is missing and where it was looked for; BarkInputError for a device or
         precision that is not to be had.

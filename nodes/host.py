@@ -24,7 +24,7 @@ from torch import nn
 
 from ..bark_engine import Audio, BarkInputError, ModelManager
 from ..bark_engine.audio_files import FORMATS, save_audio
-from ..bark_engine.download import OnProgress
+from ..bark_engine.library.download import OnProgress
 from ..bark_engine.paths import safe_child
 from ..bark_engine.placement import check_device
 from ..bark_engine.progress import OnStep

@@ -3,9 +3,9 @@
 from comfy_api.latest import io
 
 from ..bark_engine import Bark, BarkError
-from ..bark_engine.download import SIZES
+from ..bark_engine.library.download import SIZES
+from ..bark_engine.library.model_sets import DEFAULT_MODELS, find_model_set, find_or_download, list_model_sets
 from ..bark_engine.manager import PRECISIONS
-from ..bark_engine.model_sets import DEFAULT_MODELS, find_model_set, find_or_download, list_model_sets
 from ..bark_engine.placement import DEVICES
 from . import host
 from .sockets import CATEGORY, BarkModels

@@ -5,8 +5,8 @@ from pathlib import Path
 from comfy_api.latest import io
 
 from ..bark_engine import BarkError, CoarseTokens, FineTokens, SemanticTokens, SpeakerPrompt
+from ..bark_engine.library.speakers import find_speaker, list_speakers, speaker_file
 from ..bark_engine.paths import safe_child
-from ..bark_engine.speaker_library import find_speaker, list_speakers, speaker_file
 from . import host
 from .sockets import CATEGORY, BarkCoarse, BarkFine, BarkSemantic, BarkSpeaker
 

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from huggingface_hub import constants
 
-from bark_engine import download
-from bark_engine.download import MANIFEST, download_models
 from bark_engine.errors import BarkDownloadError, BarkInputError
+from bark_engine.library import download
+from bark_engine.library.download import MANIFEST, download_models
 from support.hub_server import Hub, running_hub
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -423,7 +423,7 @@ def _script(hub: Hub, folder: Path, **environment: str) -> subprocess.CompletedP
     """Download two files in a fresh interpreter, as the command line would, with this environment."""
     code = (
         "import json, sys; sys.path.insert(0, sys.argv[1])\n"
-        "from bark_engine.download import HubFile, download_models\n"
+        "from bark_engine.library.download import HubFile, download_models\n"
         "from bark_engine.errors import BarkError\n"
         "manifest = {key: HubFile(**file) for key, file in json.loads(sys.argv[3]).items()}\n"
         "own = dict.fromkeys(('coarse', 'fine', 'codec'), 'own')\n"

@@ -12,17 +12,18 @@ from typing import Any
 import pytest
 from huggingface_hub import constants
 
-from bark_engine import model_places, model_sets
 from bark_engine.checkpoint import describe
 from bark_engine.errors import BarkDownloadError, BarkFileError, BarkInputError
-from bark_engine.model_places import downloads_folder, random_models_folder
-from bark_engine.model_sets import (
+from bark_engine.library import model_sets
+from bark_engine.library import places as model_places
+from bark_engine.library.model_sets import (
     DEFAULT_MODELS,
     IncompleteModelsError,
     find_model_set,
     find_or_download,
     list_model_sets,
 )
+from bark_engine.library.places import downloads_folder, random_models_folder
 from bark_engine.spec import SUNO, BarkSpec
 from support.stage_outlines import write_set, write_stage, write_transformers, write_vocabulary
 
@@ -219,7 +220,7 @@ def test_the_environment_of_the_hugging_face_cache_is_honoured(home: Path, tmp_p
     give(bert, place)
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from bark_engine.model_sets import find_model_set\n"
+        "from bark_engine.library.model_sets import find_model_set\n"
         "print(find_model_set('small').text.path)\n"
     )
     environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}

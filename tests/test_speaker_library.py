@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from huggingface_hub import constants
 
-from bark_engine import SpeakerPrompt, speaker_library
+from bark_engine import SpeakerPrompt
 from bark_engine.errors import BarkDownloadError, BarkFileError, BarkInputError
+from bark_engine.library import speakers as speaker_library
+from bark_engine.library.speakers import LANGUAGES, SUNO_SPEAKERS, find_speaker, list_speakers, speaker_file
 from bark_engine.speaker import KEYS
-from bark_engine.speaker_library import LANGUAGES, SUNO_SPEAKERS, find_speaker, list_speakers, speaker_file
 from support.hub_server import Hub, running_hub
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -383,7 +384,7 @@ import importlib.util, sys
 from pathlib import Path
 import numpy as np
 from bark_engine.speaker import KEYS
-from bark_engine.speaker_library import SUNO_SPEAKERS, find_speaker, speaker_file
+from bark_engine.library.speakers import SUNO_SPEAKERS, find_speaker, speaker_file
 
 prompts = Path(importlib.util.find_spec("bark").submodule_search_locations[0], "assets", "prompts")
 files = {path.relative_to(prompts).as_posix().removesuffix(".npz"): path for path in prompts.rglob("*.npz")}
@@ -589,7 +590,7 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(folder: Path, hub: Hub) -
 _FROM_MIRROR = """
 import sys
 from pathlib import Path
-from bark_engine.speaker_library import find_speaker
+from bark_engine.library.speakers import find_speaker
 print(len(find_speaker("announcer", folders=[Path(sys.argv[1])], download=True).semantic))
 """
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.text_strings import SPECIAL, make_strings, make_vocabulary
 from transformers.models.bert.tokenization_bert import BertTokenizer
 
 from bark_engine.errors import BarkFileError, BarkInputError
 from bark_engine.spec import SUNO
 from bark_engine.text import BUNDLED_VOCABULARY, Tokenizer, clean_text, count_tokens, text_to_ids
+from support.text_strings import SPECIAL, make_strings, make_vocabulary
 
 PIECES = ["Hello", "World", "!", "##s", "this", "is", "an", "audio", "generated", "by", "bar", "##k", "[", "]", "MAN"]
 PIECES += [

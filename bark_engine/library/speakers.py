@@ -16,11 +16,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from .download import OnProgress, _transport_errors
-from .errors import BarkDownloadError, BarkFileError, BarkInputError
-from .paths import safe_child
-from .speaker import KEYS, MAX_ARRAY_BYTES, SpeakerPrompt, read_array
-from .spec import SUNO
+from ..errors import BarkDownloadError, BarkFileError, BarkInputError
+from ..paths import safe_child
+from ..speaker import KEYS, MAX_ARRAY_BYTES, SpeakerPrompt, read_array
+from ..spec import SUNO
+from .download import OnProgress, transport_errors
 
 log = logging.getLogger(__name__)
 
@@ -306,7 +306,7 @@ def _announced(url: str, name: str) -> tuple[int, str | None]:
 
     try:
         file = get_hf_file_metadata(url)
-    except (*_transport_errors(), OSError) as error:
+    except (*transport_errors(), OSError) as error:
         raise _hub_error(error, url, name) from error
     if file.size is None or not 0 < file.size <= MAX_ARRAY_BYTES:
         raise BarkDownloadError(
@@ -326,7 +326,7 @@ def _fetch(url: str, size: int, etag: str | None, name: str) -> bytes:
         answer = get_session().get(url, headers=headers, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT)
         hf_raise_for_status(answer)
         data = answer.content
-    except (*_transport_errors(), OSError) as error:
+    except (*transport_errors(), OSError) as error:
         raise _hub_error(error, url, name) from error
     if len(data) != size or not _fits(data, etag):
         raise BarkDownloadError(

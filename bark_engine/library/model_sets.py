@@ -1,7 +1,7 @@
 """Which files make up the models that someone asks for by name: `find_model_set`, `list_model_sets`.
 
 A set is four stages and a vocabulary. Sizes are read from the weights, never from names. Where files are looked for
-is `model_places.py`; what is in a file, `checkpoint/`; getting them, `download.py`. The only thing written here is
+is `places.py`; what is in a file, `../checkpoint/`; getting them, `download.py`. The only thing written here is
 the embedded default, a tiny set with random weights.
 """
 
@@ -12,13 +12,16 @@ from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
-from .checkpoint import STAGES, StageFile, describe
-from .checkpoint.reading import FOLDER_FILES
-from .codec import CodecShape
+from ..checkpoint import STAGES, StageFile, describe
+from ..checkpoint.reading import FOLDER_FILES
+from ..codec import CodecShape
+from ..errors import BarkFileError, BarkInputError
+from ..paths import safe_child
+from ..random_models import write_random_models
+from ..spec import SUNO, BarkSpec
 from .download import MANIFEST, SIZES, OnProgress, download_models
-from .errors import BarkFileError, BarkInputError
-from .model_family import SPEC_FILE, check_shape, check_vocabulary, common_spec, same_codec, spec_beside
-from .model_places import (
+from .family import SPEC_FILE, check_shape, check_vocabulary, common_spec, same_codec, spec_beside
+from .places import (
     BERT_REPOS,
     MODEL_REPOS,
     Place,
@@ -32,9 +35,6 @@ from .model_places import (
     shelf,
     size_of,
 )
-from .paths import safe_child
-from .random_models import write_random_models
-from .spec import SUNO, BarkSpec
 
 log = logging.getLogger(__name__)
 

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import torch
 
-from .checkpoint import StageFile, describe, describe_folder
-from .errors import BarkFileError
-from .text import BUNDLED_VOCABULARY
-from .transformer import NetworkShape
+from .. import random_models
+from ..checkpoint import StageFile, describe, describe_folder
+from ..errors import BarkFileError
+from ..text import BUNDLED_VOCABULARY
+from ..transformer import NetworkShape
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ def downloads_folder() -> Path:
 def random_models_folder() -> Path:
     """Where the embedded default models are made; the name changes with the code that makes them."""
     digest = hashlib.sha256()
-    for path in (BUNDLED_VOCABULARY, *(Path(__file__).with_name(name) for name in _RANDOM_SOURCES)):
+    for path in (BUNDLED_VOCABULARY, *(Path(random_models.__file__).with_name(name) for name in _RANDOM_SOURCES)):
         digest.update(path.read_bytes())
     return cache_folder() / "bark_engine" / f"random-{digest.hexdigest()[:12]}"
 

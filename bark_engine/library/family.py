@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
-from .checkpoint import StageFile
-from .codec import CodecShape
-from .errors import BarkFileError
-from .spec import SUNO, BarkSpec, register_family
-from .text import UNKNOWN, Tokenizer
+from ..checkpoint import StageFile
+from ..codec import CodecShape
+from ..errors import BarkFileError
+from ..spec import SUNO, BarkSpec, register_family
+from ..text import UNKNOWN, Tokenizer
 
 log = logging.getLogger(__name__)
 

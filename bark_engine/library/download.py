@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from .errors import BarkDownloadError, BarkInputError
+from ..errors import BarkDownloadError, BarkInputError
 
 log = logging.getLogger(__name__)
 
@@ -297,7 +297,7 @@ def _size_on_hub(file: HubFile, endpoint: str | None) -> int:
     url = hf_hub_url(file.repo, file.path, revision=file.revision, endpoint=endpoint)
     try:
         size = get_hf_file_metadata(url).size
-    except (*_transport_errors(), OSError) as error:
+    except (*transport_errors(), OSError) as error:
         raise _hub_error(error, file, url) from error
     if size is None or not file.size <= size <= file.size * 1.01:
         raise BarkDownloadError(
@@ -331,7 +331,7 @@ def _fetch(file: HubFile, part: Path, size: int, report: Callable[[int], None], 
         try:
             with _PartFile(part, report) as handle:
                 http_get(url, cast(BinaryIO, handle), resume_size=have, headers=headers, expected_size=size, **quiet)
-        except (*_transport_errors(), OSError) as error:
+        except (*transport_errors(), OSError) as error:
             grown = part.stat().st_size
             if getattr(error, "errno", None) == errno.ENOSPC or not have < grown <= size:
                 if grown > size:
@@ -354,7 +354,7 @@ def _check(file: HubFile, part: Path, report: Callable[[int], None]) -> None:
 # -- errors as sentences -----------------------------------------------------------------------------------------
 
 
-def _transport_errors() -> tuple[type[Exception], ...]:
+def transport_errors() -> tuple[type[Exception], ...]:
     """The root of the HTTP client's errors: requests under huggingface_hub 0.x, httpx under 1.x, httpx2 under 2.x.
 
     The library's own HTTP error inherits from it, which spares us importing a client that may not be installed.
