@@ -1,0 +1,116 @@
+"""In a real browser: the nodes are found and placed, the examples load without a complaint, run, and can be heard."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from support.browser import NODES_2_SINCE, RENDERERS, Window, artefacts, find_chromium, overlaps, windows
+from support.comfy_server import PACK
+from support.graphs import snapshot
+from support.host_fixtures import REAL
+from support.real_host import RealHost
+from support.sound import read_sound
+from support.workflows import to_prompt
+
+EXAMPLES = sorted((PACK / "example_workflows").glob("*.json"))
+PLAYERS = ("BarkSaveAudio", "PreviewAudio")
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(REAL is None, reason="no ComfyUI at $COMFYUI_PATH, above the pack, or ~/comfy/ComfyUI"),
+    pytest.mark.skipif(find_chromium() is None, reason="no Chromium on the PATH"),
+    pytest.mark.parametrize("host", ["ComfyUI"], indirect=True),
+    pytest.mark.parametrize("renderer", RENDERERS),
+]
+
+
+@pytest.fixture(scope="module")
+def open_window(host: RealHost) -> Iterator[Callable[[str], Window]]:
+    """Makes the window of a renderer, once."""
+    pytest.importorskip("playwright.sync_api", reason="playwright is not installed (tests/requirements.txt)")
+    with windows(host.server) as window:
+        yield window
+
+
+@pytest.fixture
+def window(renderer: str, host: RealHost, open_window: Callable[[str], Window]) -> Window:
+    """ComfyUI in a browser, with the classic canvas or with Nodes 2.0."""
+    version = tuple(int(part) for part in host.server.version.split("."))
+    if renderer != "classic" and version < NODES_2_SINCE:
+        pytest.skip(f"ComfyUI {host.server.version} has no Nodes 2.0")
+    return open_window(renderer)
+
+
+def test_every_node_can_be_placed(window: Window) -> None:
+    """With the inputs, outputs and default values that the server describes."""
+    for node_type, info in snapshot().items():
+        placed = window.place(node_type)
+        assert placed is not None, node_type
+        names = [name for part in ("required", "optional") for name in info["input"].get(part, {})]
+        assert sorted(item["name"] for item in placed["inputs"] if item["name"] != "audioUI") == sorted(names)
+        assert [item["name"] for item in placed["outputs"]] == info["output_name"]
+    assert window.complaints() == []
+
+
+def test_a_node_is_found_by_its_name(window: Window) -> None:
+    """The way of a person: double-click, type, Enter."""
+    assert window.search("Save Audio (Bark)") == ["BarkSaveAudio"]
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=[path.stem for path in EXAMPLES])
+def test_example(host: RealHost, window: Window, path: Path, tmp_path: Path) -> None:
+    """Loads as it was saved, is exported as it should be, runs from the page, and plays on each of its players."""
+    workflow = example(path.stem)
+    window.load(workflow)
+    assert values_of(window.saved()) == values_of(workflow)
+
+    prompt = window.prompt()
+    unread = {key: node["inputs"].pop("audioUI") for key, node in prompt.items() if "audioUI" in node["inputs"]}
+    assert prompt == to_prompt(workflow, host.object_info())
+    assert unread == {key: "" for key, node in prompt.items() if node["class_type"] in PLAYERS}
+
+    ending, details = window.run()
+    assert ending == "execution_success", (details, window.complaints())
+    for node in (node for node in workflow["nodes"] if node["type"] in PLAYERS):
+        address = window.player(node["id"])
+        assert window.answers[address] in (200, 206)
+        played = window.play(node["id"])
+        sound = read_sound(file_behind(address, host.base))
+        assert played["duration"] == pytest.approx(sound.samples.shape[1] / sound.rate, abs=0.05)
+        assert played["heard"] > 0.1
+    window.picture(artefacts(tmp_path) / f"{host.server.version} {window.renderer} {path.stem}.png")
+    assert overlaps(window.boxes()) == []
+    assert window.complaints() == []
+
+
+def test_a_missing_node_would_be_noticed(window: Window) -> None:
+    """`complaints()` is no blind eye: a graph with a node that nobody has makes the page complain.
+
+    Stands last, because the page does not forget.
+    """
+    workflow = example("one_box")
+    workflow["nodes"][-2]["type"] = "BarkNoSuchNode"
+    window.load(workflow)
+    window.page.wait_for_function('() => document.querySelector("[role=dialog], [role=alert]")', timeout=20_000)
+    complaints = window.complaints()
+    assert "BarkNoSuchNode" in complaints
+    assert any("missing" in text.lower() for text in complaints)
+
+
+def example(name: str) -> dict[str, Any]:
+    return json.loads((PACK / "example_workflows" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def values_of(workflow: dict[str, Any]) -> dict[int, Any]:
+    """The widget values of each node that has any."""
+    return {node["id"]: node["widgets_values"] for node in workflow["nodes"] if node.get("widgets_values")}
+
+
+def file_behind(address: str, base: Path) -> Path:
+    """The file that a /view address shows."""
+    query = {name: values[0] for name, values in parse_qs(urlsplit(address).query).items()}
+    return base / query["type"] / query.get("subfolder", "") / query["filename"]
