@@ -193,21 +193,19 @@ class Bark:
 
         return self._run("fine", job)
 
-    def decode(self, fine: FineTokens) -> Audio:
+    def decode(self, fine: FineTokens, on_step: OnStep | None = None) -> Audio:
         """Fine tokens `[8, F]` → Audio of 320 · F samples at 24 kHz.
 
         Raises BarkInputError for tokens of another family.
         """
-        require_type(fine, FineTokens, "Decoding")
-        require_family(fine, self.spec, "Fine tokens")
-        return self._run("codec", lambda codec, frugal: decode_fine(codec, fine, self.spec))  # type: ignore[arg-type]
+        return self._run("codec", lambda codec, frugal: decode_fine(codec, fine, self.spec, on_step))  # type: ignore[arg-type]
 
-    def encode(self, audio: Audio) -> FineTokens:
+    def encode(self, audio: Audio, on_step: OnStep | None = None) -> FineTokens:
         """Audio of any rate → fine tokens `[8, F]` of the same sound, resampled to 24 kHz first.
 
         Raises BarkInputError for audio shorter than one frame (1/75 s).
         """
-        return self._run("codec", lambda codec, frugal: encode_audio(codec, audio, self.spec))  # type: ignore[arg-type]
+        return self._run("codec", lambda codec, frugal: encode_audio(codec, audio, self.spec, on_step))  # type: ignore[arg-type]
 
     def say(
         self,
@@ -229,10 +227,7 @@ class Bark:
         semantic_tokens = self.text_to_semantic(text, speaker, semantic, seed, report("semantic"))
         coarse_tokens = self.semantic_to_coarse(semantic_tokens, speaker, coarse, seed, report("coarse"))
         fine_tokens = self.coarse_to_fine(coarse_tokens, speaker, fine, seed, report("fine"))
-        audio = self.decode(fine_tokens)
-        finished = report("decode")
-        if finished:
-            finished(1, 1)
+        audio = self.decode(fine_tokens, report("decode"))
         return Speech(audio, semantic_tokens, coarse_tokens, fine_tokens, seed)
 
     def unload(self) -> None:

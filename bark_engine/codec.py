@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from .audio import Audio, resample
 from .errors import BarkError, BarkInputError
+from .progress import OnStep, silent
 from .spec import BarkSpec
 from .tokens import FineTokens, require_family, require_type
 
@@ -90,34 +91,46 @@ class Codec(nn.Module):
             dimension=shape.dimension, n_q=shape.codebooks, bins=shape.codebook_size
         )
 
-    def decode(self, codes: Tensor) -> Tensor:
-        """Codes `[B, K, F]` → waveform `[B, 1, 320 · F]`, not clipped."""
-        return self.decoder(self.quantizer.decode(codes.transpose(0, 1)))
+    def decode(self, codes: Tensor, on_step: OnStep = silent) -> Tensor:
+        """Codes `[B, K, F]` → waveform `[B, 1, 320 · F]`, not clipped; `on_step` is called before each layer."""
+        return _through(self.decoder.model, self.quantizer.decode(codes.transpose(0, 1)), on_step)
 
-    def encode(self, waveform: Tensor) -> Tensor:
-        """Waveform `[B, 1, n]` at the codec's rate → codes `[B, K, ceil(n / 320)]`."""
-        return self.quantizer.vq.encode(self.encoder(waveform), n_q=self.shape.codebooks).transpose(0, 1)
+    def encode(self, waveform: Tensor, on_step: OnStep = silent) -> Tensor:
+        """Waveform `[B, 1, n]` → codes `[B, K, ceil(n / 320)]`; `on_step` is called before each layer."""
+        latent = _through(self.encoder.model, waveform, on_step)
+        return self.quantizer.vq.encode(latent, n_q=self.shape.codebooks).transpose(0, 1)
 
 
-def decode_fine(codec: Codec, fine: FineTokens, spec: BarkSpec) -> Audio:
+def _through(layers: nn.Sequential, x: Tensor, on_step: OnStep) -> Tensor:
+    """What encodec's own `forward` does, one layer at a time, so that it can be watched and stopped."""
+    for number, layer in enumerate(layers):
+        on_step(number, len(layers))
+        x = layer(x)
+    on_step(len(layers), len(layers))
+    return x
+
+
+def decode_fine(codec: Codec, fine: FineTokens, spec: BarkSpec, on_step: OnStep | None = None) -> Audio:
     """Fine tokens → Audio, float32 at 24 kHz, 320 samples per frame, clipped to −1 … 1.
 
-    Raises BarkInputError for tokens of another family.
+    `on_step(done, total)` is called before each layer and may raise to stop. Raises BarkInputError for anything but
+    fine tokens, and for those of another family.
     """
     require_type(fine, FineTokens, "Decoding")
     require_family(fine, spec, "Fine tokens")
     weight = codec.quantizer.vq.layers[0]._codebook.embed
     codes = torch.tensor(np.asarray(fine), device=weight.device)[None]  # [1, K, F]
     with torch.inference_mode():
-        waveform = codec.decode(codes)[0, 0]
+        waveform = codec.decode(codes, on_step or silent)[0, 0]
     samples = waveform.float().cpu().numpy()
     return Audio(np.clip(samples, -1.0, 1.0), spec.sample_rate)
 
 
-def encode_audio(codec: Codec, audio: Audio, spec: BarkSpec) -> FineTokens:
+def encode_audio(codec: Codec, audio: Audio, spec: BarkSpec, on_step: OnStep | None = None) -> FineTokens:
     """Mono Audio of any rate → fine tokens of the same sound, one frame per 1/75 s (the last one padded).
 
-    Raises BarkInputError for audio shorter than one frame's reach (1/75 s).
+    `on_step(done, total)` is called before each layer and may raise to stop. Raises BarkInputError for audio shorter
+    than one frame's reach (1/75 s).
     """
     mono = resample(audio, spec.sample_rate).samples
     if len(mono) < spec.hop_length:
@@ -127,5 +140,6 @@ def encode_audio(codec: Codec, audio: Audio, spec: BarkSpec) -> FineTokens:
         )
     weight = codec.quantizer.vq.layers[0]._codebook.embed
     with torch.inference_mode():
-        codes = codec.encode(torch.tensor(mono, device=weight.device)[None, None])[0]
+        waveform = torch.tensor(mono, device=weight.device)[None, None]  # [1, 1, n]
+        codes = codec.encode(waveform, on_step or silent)[0]
     return FineTokens(codes.cpu().numpy(), family=spec.family)

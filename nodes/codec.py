@@ -28,7 +28,7 @@ class DecodeFineTokens(io.ComfyNode):
 
     @classmethod
     def execute(cls, models: Bark, fine: FineTokens) -> io.NodeOutput:
-        return io.NodeOutput(host.to_host_audio(models.decode(fine)))
+        return io.NodeOutput(host.to_host_audio(models.decode(fine, on_step=host.progress())))
 
 
 class EncodeAudio(io.ComfyNode):
@@ -53,5 +53,5 @@ class EncodeAudio(io.ComfyNode):
 
     @classmethod
     def execute(cls, models: Bark, audio: dict[str, Any]) -> io.NodeOutput:
-        fine = models.encode(host.one_voice(audio))
+        fine = models.encode(host.one_voice(audio), on_step=host.progress())
         return io.NodeOutput(fine, fine.coarse)

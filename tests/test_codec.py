@@ -147,9 +147,9 @@ def test_resampling_to_the_same_rate_is_the_same_object() -> None:
         (np.zeros((2, 5)), 24_000, r"one channel.*\[2, 5\]"),
         (np.array([0.0, np.nan]), 24_000, "NaN or infinite"),
         (np.array([0.0, -np.inf]), 24_000, "NaN or infinite"),
-        (np.zeros(5), 0, r"1 … 768,000 Hz; 0 does not"),
-        (np.zeros(5), -24_000, r"1 … 768,000 Hz; -24000 does not"),
-        (np.zeros(5), 10**7, r"1 … 768,000 Hz; 10000000 does not"),
+        (np.zeros(5), 0, r"1 … 768,000 Hz; 0 is not"),
+        (np.zeros(5), -24_000, r"1 … 768,000 Hz; -24000 is not"),
+        (np.zeros(5), 10**7, r"1 … 768,000 Hz; 10000000 is not"),
     ],
 )
 def test_audio_that_is_none(samples: np.ndarray, rate: int, sentence: str) -> None:
