@@ -8,7 +8,6 @@ under the given folder. The pack is copied there, as an installation would do, s
 """
 
 import contextlib
-import functools
 import json
 import os
 import re
@@ -36,6 +35,10 @@ _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 class ServerError(Exception):
     """The server did not start; the message ends with the end of its log."""
+
+
+class UnusableError(ServerError):
+    """The ComfyUI that was found cannot be used for tests, through no fault of the pack."""
 
 
 def find_comfyui() -> Path | None:
@@ -69,8 +72,16 @@ def comfyui_python(root: Path) -> str:
     return os.environ.get("COMFYUI_PYTHON") or own
 
 
-@functools.cache
-def cannot_start(root: Path) -> str | None:
+def missing_requirements(root: Path) -> list[str]:
+    """What of the pack's requirements.txt this ComfyUI's Python lacks; a user would have installed it."""
+    lines = (PACK / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    names = [found.group() for line in lines if (found := re.match(r"\w+", line))]
+    code = f"import importlib.util as u; print(*[n for n in {names} if u.find_spec(n) is None])"
+    command = [comfyui_python(root), "-I", "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout.split()
+
+
+def fault_without_the_pack(root: Path) -> str | None:
     """Why this ComfyUI does not start even without the pack, or None when it does: then a failure is the pack's."""
     with tempfile.TemporaryDirectory() as base:
         (Path(base) / "custom_nodes").mkdir()
@@ -135,8 +146,11 @@ def running_server(
 ) -> Iterator[ComfyServer]:
     """Start ComfyUI on the CPU with the pack and the given other packs, under the folder `base`; stop it at the end.
 
-    Raises ServerError when it does not answer in time, ends by itself, or could not import the pack.
+    Raises ServerError when it does not answer in time, ends by itself, or could not import the pack; UnusableError
+    when it lacks the pack's requirements, or would not start without the pack either.
     """
+    if missing := missing_requirements(root):
+        raise UnusableError(f"The Python of {root} lacks {', '.join(missing)}; install the pack's requirements.txt.")
     for name in ("custom_nodes", "models", "input", "output", "temp", "user"):
         (base / name).mkdir(parents=True, exist_ok=True)
     install_pack(base / "custom_nodes")
@@ -154,7 +168,12 @@ def running_server(
             stderr=subprocess.STDOUT,
         )
     try:
-        _wait(server, process)
+        try:
+            _wait(server, process)
+        except ServerError:
+            if process.poll() is not None and (fault := fault_without_the_pack(root)):
+                raise UnusableError(f"{root} does not start, even without the pack: {fault}") from None
+            raise
         yield server
     finally:
         process.terminate()

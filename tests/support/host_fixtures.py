@@ -5,13 +5,15 @@ each host's tests stay together in one worker (`--dist loadgroup`), so that only
 """
 
 import contextlib
+import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
-from .comfy_server import ServerError, cannot_start, comfyui_version, find_comfyui, running_server
+from .comfy_server import UnusableError, comfyui_version, find_comfyui, running_server
 from .host import Host
 from .standin.host import StandInHost, isolate
 
@@ -43,11 +45,11 @@ def host(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         try:
             base = tmp_path_factory.mktemp("comfyui")
             server = stack.enter_context(running_server(REAL, base, custom_nodes=[PROBE_PACK]))
-        except ServerError as error:
-            reason = cannot_start(REAL)
-            if reason is None:
-                raise  # without the pack it starts
-            pytest.skip(f"{REAL} does not start even without the pack ({reason}); first: {str(error)[:80]}")
+        except UnusableError as error:
+            if os.environ.get("COMFYUI_PATH"):
+                raise  # this one was asked for
+            warnings.warn(f"the node tests ran on the stand-in alone: {error}", stacklevel=1)
+            pytest.skip(str(error))
         yield stack.enter_context(contextlib.closing(RealHost(server)))
 
 
