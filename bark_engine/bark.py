@@ -1,5 +1,6 @@
 """The facade that ties the stages together: `Bark`, and `Speech`, what it says."""
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -25,6 +26,8 @@ from .spec import BarkSpec
 from .text import Tokenizer, text_to_ids
 from .tokens import CoarseTokens, FineTokens, SemanticTokens, require_family, require_type
 from .transformer import NetworkShape
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -58,6 +61,7 @@ class Bark:
     def __init__(
         self, models: ModelSet, device: str = "auto", dtype: str = "auto", manager: ModelManager | None = None
     ):
+        log.info("Bark models %s: %s; vocabulary %s", models.name, models.origin, models.vocabulary)
         self.models = models
         self.manager = manager or shared_manager()
         self.device = self.manager.device(device)

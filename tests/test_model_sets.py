@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from huggingface_hub import constants
 
+from bark_engine import Bark, bark
 from bark_engine.checkpoint import describe
 from bark_engine.errors import BarkDownloadError, BarkFileError, BarkInputError
 from bark_engine.library import model_sets
@@ -237,10 +238,10 @@ def test_the_environment_of_the_hugging_face_cache_is_honoured(home: Path, tmp_p
 def test_the_log_says_which_set_won(models: Path, bert: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_set(models, "small")
     give(bert, models)
-    with caplog.at_level(logging.INFO, logger=model_sets.__name__):
-        found = find("small", models)
+    with caplog.at_level(logging.INFO, logger=bark.__name__):
+        Bark.load("small", folders=[models])
     (line,) = caplog.messages
-    assert found.origin in line
+    assert find("small", models).origin in line
     assert str(models) in line
 
 

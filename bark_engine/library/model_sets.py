@@ -105,7 +105,7 @@ def find_model_set(
     """The files for `models`: "large", "small", "random", another set's name, or the path of a folder or a file.
 
     Suno's sizes are recognised by their weights and looked for in this order; the first folder that has the text,
-    coarse and fine stages wins, and the log says which:
+    coarse and fine stages wins, and `origin` says which:
 
     1. `folders` (in ComfyUI models/bark and the extra model paths), each followed by its sub-folders;
     2. `downloads_folder()`, and its sub-folders;
@@ -144,7 +144,6 @@ def find_model_set(
         f"{', '.join(stage for stage in STAGES if found[stage][1] == place)} from {place.words}"
         for place in dict.fromkeys(found[stage][1] for stage in STAGES)
     )
-    log.info("the models %s: %s; vocabulary %s", models, origin, vocabulary)
     files = {stage: file for stage, (file, _) in found.items()}
     return ModelSet(name=_name(models), vocabulary=vocabulary, spec=spec, origin=origin, **files)
 
