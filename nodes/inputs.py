@@ -87,7 +87,9 @@ def semantic_sampling(
     temperature: float, top_k: int, top_p: float, min_eos_p: float, max_seconds: float, early_stop: bool
 ) -> SemanticSampling:
     """The widgets of Text to Semantic as the engine's type; 0 and 1 mean off where the tooltips say so."""
-    return SemanticSampling(temperature, top_k or None, _off_at_one(top_p), min_eos_p, max_seconds or None, early_stop)
+    return SemanticSampling(
+        temperature, top_k or None, _off_at_one(top_p), min_eos_p or None, max_seconds or None, early_stop
+    )
 
 
 def coarse_sampling(temperature: float, top_k: int, top_p: float, max_history: int, window: int) -> CoarseSampling:

@@ -45,7 +45,7 @@ class TextToSemantic(io.ComfyNode):
                     step=0.01,
                     display_name="stop probability",
                     tooltip="Stop as soon as the model thinks with this probability that the speech has ended. Less: "
-                    "stops earlier and invents no tail (0.05 is good for short texts); more: may go on.",
+                    "stops earlier and invents no tail (0.05 is good for short texts); more: may go on; 0: off.",
                 ),
                 io.Float.Input(
                     "max_seconds",
