@@ -1,7 +1,7 @@
 """The fixtures `host` and `standin`, and the lines in which pytest says on what the node tests run.
 
 `host` has two parameters where there is a real ComfyUI, otherwise one: the same tests run on both. With pytest-xdist
-each host's tests stay together in one worker (`--dist loadgroup`), so that only one starts a server.
+each worker has a stand-in and a server of its own, in folders of its own; no test relies on another.
 """
 
 import contextlib
@@ -32,12 +32,9 @@ def standin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandInHost]:
         yield StandInHost(base)
 
 
-@pytest.fixture(scope="session", params=HOSTS)
-def host(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    """A host with the pack and the probe nodes."""
-    if request.param == "stand-in":
-        yield request.getfixturevalue("standin")
-        return
+@pytest.fixture(scope="session")
+def real_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    """A real ComfyUI with the pack and the probe nodes, running until the tests of this process end."""
     from .real_host import RealHost
 
     assert REAL is not None
@@ -53,6 +50,12 @@ def host(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         yield stack.enter_context(contextlib.closing(RealHost(server)))
 
 
+@pytest.fixture(scope="session", params=HOSTS)
+def host(request: pytest.FixtureRequest) -> Host:
+    """A host with the pack and the probe nodes; each is started once, however often tests change between them."""
+    return request.getfixturevalue({"stand-in": "standin", "ComfyUI": "real_host"}[request.param])
+
+
 def pytest_report_header() -> str:
     """Which hosts the node tests run on."""
     if REAL is None:
@@ -61,13 +64,11 @@ def pytest_report_header() -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One worker for all tests of a host."""
+    """`-m "not host"` leaves the real ComfyUI out."""
     for item in items:
         callspec = getattr(item, "callspec", None)
-        if callspec is not None and "host" in callspec.params:
-            item.add_marker(pytest.mark.xdist_group(f"host {callspec.params['host']}"))
-            if callspec.params["host"] != "stand-in":
-                item.add_marker(pytest.mark.host)
+        if callspec is not None and callspec.params.get("host", "stand-in") != "stand-in":
+            item.add_marker(pytest.mark.host)
 
 
-__all__ = ["host", "pytest_collection_modifyitems", "pytest_report_header", "standin"]
+__all__ = ["host", "pytest_collection_modifyitems", "pytest_report_header", "real_host", "standin"]
