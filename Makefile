@@ -14,7 +14,7 @@ run: .venv/ready
 	$(BIN)/python -m bark_engine "$(TEXT)" --models $(MODELS) -o $(OUTPUT)
 
 test: .venv/ready-for-tests
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2
 
 lint: .venv/ready-for-tests
 	$(BIN)/ruff check .

@@ -22,7 +22,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 from torch import nn
 
-from ..bark_engine import Audio, BarkInputError, ModelManager
+from ..bark_engine import Audio, BarkFileError, BarkInputError, ModelManager
 from ..bark_engine.audio_files import FORMATS, save_audio
 from ..bark_engine.library.download import OnProgress
 from ..bark_engine.paths import safe_child
@@ -209,7 +209,13 @@ def _output_place(prefix: str) -> tuple[str, str, int, str]:
     """Folder, file name, counter and sub-folder for a prefix, from ComfyUI itself."""
     output = folder_paths.get_output_directory()
     safe_child(Path(output), prefix)
-    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix.replace("\\", "/"), output)
+    try:
+        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix.replace("\\", "/"), output)
+    except OSError as error:
+        raise BarkFileError(
+            f"The folder for {prefix!r} cannot be made or read in {output} ({error.strerror or error}). "
+            "Check the rights and the free space, or choose another prefix."
+        ) from error
     return folder, name, counter, subfolder
 
 

@@ -270,6 +270,8 @@ def voice(graph: Graph, seed: int = 60) -> Node:
         ("", ["empty"]),
         ("nul", ["windows"]),
         ("v\x07oice", ["control"]),
+        (".voice", ["hidden"]),
+        ("a/.b/voice", ["hidden"]),
     ],
 )
 def test_a_voice_is_saved_inside_its_folder_or_not_at_all(host: Host, name: str, words: list[str]) -> None:

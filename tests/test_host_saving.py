@@ -60,6 +60,18 @@ def test_a_full_disk_leaves_no_half_sound(
     assert files_under(standin.base / "output") == before
 
 
+def test_an_output_folder_that_cannot_be_made_is_a_sentence(
+    standin: StandInHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = Graph()
+    graph.add("BarkSaveAudio", audio=graph.add("ProbeSound", samples=2_400), filename_prefix="no/room")
+    monkeypatch.setattr("folder_paths.get_save_image_path", refuse)
+    result = run(standin, graph)
+    monkeypatch.undo()
+    assert result.status == "error"
+    assert "'no/room' cannot be made or read" in result.message
+
+
 @pytest.mark.parametrize("file_format", ["flac", "mp3", "opus", "wav 16-bit"])
 def test_disable_metadata_leaves_the_workflow_out(
     standin: StandInHost, monkeypatch: pytest.MonkeyPatch, file_format: str
