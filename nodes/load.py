@@ -32,7 +32,7 @@ class LoadBarkModels(io.ComfyNode):
                     options=names,
                     default=next((name for name in found if name in SIZES), DEFAULT_MODELS),
                     display_name="models",
-                    tooltip="large: best, 5 GB in float32; small: about 3 × faster, 1.8 GB; random: tiny models that "
+                    tooltip="large: best, 4.4 GB as float32; small: faster, 1.7 GB; random: tiny models that "
                     "make noise, for trying graphs; other names are folders under models/bark.",
                 ),
                 io.Combo.Input(
@@ -56,7 +56,7 @@ class LoadBarkModels(io.ComfyNode):
                     default=False,
                     display_name="download",
                     tooltip="On: fetch Suno's large or small models from the Hugging Face hub into models/bark when "
-                    "they are missing (12 GB or 4.7 GB). Off: never use the network.",
+                    "they are missing (13 GB or 4.8 GB). Off: never use the network.",
                 ),
             ],
             outputs=[

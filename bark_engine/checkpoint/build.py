@@ -21,7 +21,7 @@ from .reading import Weights
 from .shapes import is_training_buffer
 from .stages import OpenStage, StageFile, open_stages
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 PRECISIONS = (torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -105,7 +105,7 @@ def _require_finite(tensor: Tensor, path: Path, name: str, dtype: torch.dtype) -
 def _warn_where_heads_differ(opened: OpenStage) -> None:
     for used, other in opened.found.tied:
         if not torch.equal(opened.weights.passing(used), opened.weights.passing(other)):
-            logger.warning(
+            log.warning(
                 "%s: %s and %s should be equal but differ; the first is used.", opened.file.path, used, other
             )
 
