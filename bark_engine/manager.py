@@ -100,6 +100,7 @@ class ManagedStage:
                 with torch.inference_mode(False):  # weights made inside it could never be moved or trained outside
                     placed = self._placement.place(load_stage(self._file, self.key.dtype), self.key.device)
                 self._release = weakref.finalize(self, placed.release)
+                self._release.atexit = False  # at the end of the process there is nobody left to give memory to
                 self._placed = placed
             return self._placed
 

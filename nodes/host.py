@@ -161,10 +161,9 @@ def clips_of(audio: Any) -> tuple[list[np.ndarray], int]:
             f"The audio input has shape {list(waveform.shape)}; it must be [clips, channels, samples] with at least "
             "one sample."
         )
-    batch = (
-        waveform.detach().float().cpu().reshape(-1, *waveform.shape[-2:]) if waveform.ndim > 1 else waveform[None, None]
-    )
-    return [clip.detach().float().cpu().numpy() for clip in batch], rate
+    batch = waveform.detach().float().cpu()
+    batch = batch.reshape((1,) * (3 - batch.ndim) + tuple(batch.shape))
+    return [clip.numpy() for clip in batch], rate
 
 
 def one_voice(audio: Any) -> Audio:

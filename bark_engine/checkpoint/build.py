@@ -105,9 +105,7 @@ def _require_finite(tensor: Tensor, path: Path, name: str, dtype: torch.dtype) -
 def _warn_where_heads_differ(opened: OpenStage) -> None:
     for used, other in opened.found.tied:
         if not torch.equal(opened.weights.passing(used), opened.weights.passing(other)):
-            log.warning(
-                "%s: %s and %s should be equal but differ; the first is used.", opened.file.path, used, other
-            )
+            log.warning("%s: %s and %s should be equal but differ; the first is used.", opened.file.path, used, other)
 
 
 def _fill_training_buffers(codec: Codec, state: dict[str, Tensor]) -> None:
