@@ -129,9 +129,13 @@ def decode_fine(codec: Codec, fine: FineTokens, spec: BarkSpec, on_step: OnStep 
 def encode_audio(codec: Codec, audio: Audio, spec: BarkSpec, on_step: OnStep | None = None) -> FineTokens:
     """Mono Audio of any rate → fine tokens of the same sound, one frame per 1/75 s (the last one padded).
 
-    `on_step(done, total)` is called before each layer and may raise to stop. Raises BarkInputError for audio shorter
-    than one frame's reach (1/75 s).
+    `on_step(done, total)` is called before each layer and may raise to stop. Raises BarkInputError for anything but
+    Audio, and for audio shorter than one frame's reach (1/75 s).
     """
+    if not isinstance(audio, Audio):
+        raise BarkInputError(
+            f"Encoding needs Audio, but was given {type(audio).__name__}. Wrap samples as Audio(samples, sample_rate)."
+        )
     mono = resample(audio, spec.sample_rate).samples
     if len(mono) < spec.hop_length:
         raise BarkInputError(

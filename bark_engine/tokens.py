@@ -20,11 +20,9 @@ IntArray = npt.NDArray[np.int64]
 
 def _own_integers(values: Any, what: str) -> IntArray:
     """A read-only int64 copy of any array-like of whole numbers (lists, numpy, torch on the CPU)."""
-    if hasattr(values, "detach"):
-        values = values.detach().cpu().numpy()
     try:
-        array = np.asarray(values)
-    except (ValueError, TypeError) as error:
+        array = np.asarray(values.detach().cpu().numpy() if hasattr(values, "detach") else values)
+    except (ValueError, TypeError) as error:  # TypeError: a kind of tensor that numpy does not know, such as bfloat16
         raise BarkInputError(f"{what} must be an array of whole numbers ({error}).") from None
     if array.size and array.dtype.kind not in "iu":
         raise BarkInputError(
@@ -70,6 +68,10 @@ class _Tokens:
 
     def __hash__(self) -> int:
         return hash((type(self).__name__, self.shape, self._array().tobytes()))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Made anew by pickle and copy.deepcopy, because numpy's own copies can be written to.
+        return type(self), (self._array(), self.family)  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

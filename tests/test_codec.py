@@ -1,5 +1,7 @@
 """EnCodec through our modules: equal to encodec's own model, and importable where torchaudio is not."""
 
+import copy
+import pickle
 import subprocess
 import sys
 import textwrap
@@ -116,6 +118,8 @@ def test_what_cannot_be_decoded_or_encoded() -> None:
         encode_audio(ours, Audio(waveform(319)), SUNO)
     with pytest.raises(BarkInputError, match="ms long; encoding needs at least"):
         encode_audio(ours, Audio(waveform(100), 48_000), SUNO)
+    with pytest.raises(BarkInputError, match="Encoding needs Audio, but was given ndarray"):
+        encode_audio(ours, waveform(1_000), SUNO)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("rate", [8_000, 16_000, 44_100, 48_000])
@@ -150,9 +154,16 @@ def test_resampling_to_the_same_rate_is_the_same_object() -> None:
         (np.zeros(5), 0, r"1 … 768,000 Hz; 0 is not"),
         (np.zeros(5), -24_000, r"1 … 768,000 Hz; -24000 is not"),
         (np.zeros(5), 10**7, r"1 … 768,000 Hz; 10000000 is not"),
+        (np.zeros(5), None, r"1 … 768,000 Hz; None is not"),
+        (np.zeros(5), "24000", r"1 … 768,000 Hz; '24000' is not"),
+        (np.zeros(5, np.int16), 24_000, "floating point in −1 … 1, not int16"),
+        (np.zeros(5, complex), 24_000, "floating point in −1 … 1, not complex128"),
+        ("abc", 24_000, "floating point in −1 … 1, not <U3"),
+        ([[0.0], [0.0, 1.0]], 24_000, "an array of samples"),
+        (np.array([1e300]), 24_000, "NaN or infinite"),
     ],
 )
-def test_audio_that_is_none(samples: np.ndarray, rate: int, sentence: str) -> None:
+def test_audio_that_is_none(samples: Any, rate: Any, sentence: str) -> None:
     with pytest.raises(BarkInputError, match=sentence):
         Audio(samples, rate)
 
@@ -228,3 +239,11 @@ def test_modules_of_other_packs_are_left_alone() -> None:
         assert codec.decoder.__class__ is not encodec.modules.SEANetDecoder  # ours were imported beside theirs
         """,
     )
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))])
+def test_a_copy_of_audio_is_read_only_too(again: Any) -> None:
+    audio = Audio(torch.tensor([0.25, -0.5], requires_grad=True), 44_100)  # type: ignore[arg-type]
+    twin = again(audio)
+    assert (twin.samples.tolist(), twin.sample_rate) == ([0.25, -0.5], 44_100)
+    assert not twin.samples.flags.writeable

@@ -1,6 +1,8 @@
 """The token containers: what goes in, what is refused, and that nothing changes afterwards."""
 
+import copy
 import dataclasses
+import pickle
 from typing import Any
 
 import numpy as np
@@ -196,3 +198,17 @@ def test_accepted_exactly_in_range(ids: list[int]) -> None:
     else:
         with pytest.raises(BarkInputError, match=f"from {min(ids):,} to {max(ids):,}"):
             SemanticTokens(ids)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))])
+@pytest.mark.parametrize("tokens", [SemanticTokens([1, 2]), FineTokens(np.ones((8, 3), int), family="copied")])  # type: ignore[arg-type]
+def test_a_copy_is_as_read_only_as_its_original(tokens: Any, again: Any) -> None:
+    """numpy forgets the flag when it copies or unpickles an array, so the containers are made anew."""
+    twin = again(tokens)
+    assert (twin, twin.family, hash(twin)) == (tokens, tokens.family, hash(tokens))
+    assert not np.asarray(twin).flags.writeable
+
+
+def test_a_tensor_that_numpy_does_not_know_is_refused() -> None:
+    with pytest.raises(BarkInputError, match=r"must be an array of whole numbers .*BFloat16"):
+        SemanticTokens(torch.ones(3, dtype=torch.bfloat16))  # type: ignore[arg-type]
