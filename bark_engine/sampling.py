@@ -16,9 +16,12 @@ import torch
 from scipy.special import softmax
 from torch import Tensor
 
-from .errors import BarkInputError
+from .errors import BarkError, BarkInputError
 
 MAX_SEED = 2**64 - 1  # what a torch.Generator takes; the largest seed ComfyUI offers
+
+# Temperatures whose quotients with logits stay finite in float32.
+MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-30, 1e30
 
 MIN_COARSE_HISTORY, MAX_COARSE_HISTORY = 60, 630  # flattened tokens; asserted in generate_coarse
 MAX_COARSE_WINDOW_END = 768  # history + window at most: 1,024 positions less 256 semantic ones
@@ -38,8 +41,17 @@ def _check(knob: str, value: Any, low: float, high: float, *, whole: bool = Fals
         )
 
 
+def _check_temperature(stage: str, temperature: Any, none: str) -> None:
+    _check(f"{stage} temperature", temperature, 0.0, math.inf, none=none)
+    if temperature and not MIN_TEMPERATURE <= temperature <= MAX_TEMPERATURE:
+        raise BarkInputError(
+            f"{stage} temperature must be 0 ({none}) or within {MIN_TEMPERATURE:g} … {MAX_TEMPERATURE:g}, outside of "
+            f"which nothing can be computed; {temperature!r} was given."
+        )
+
+
 def _check_filters(stage: str, temperature: Any, top_k: Any, top_p: Any) -> None:
-    _check(f"{stage} temperature", temperature, 0.0, math.inf, none="always the likeliest token")
+    _check_temperature(stage, temperature, "always the likeliest token")
     _check(f"{stage} top_k", top_k, 1, math.inf, whole=True, none="off")
     _check(f"{stage} top_p", top_p, 0.0, 1.0, none="off")
 
@@ -109,7 +121,7 @@ class FineSampling:
     temperature: float | None = 0.5
 
     def __post_init__(self) -> None:
-        _check("Fine temperature", self.temperature, 0.0, math.inf, none="always the likeliest code")
+        _check_temperature("Fine", self.temperature, "always the likeliest code")
 
 
 def require_sampling(sampling: Any, wanted: type) -> None:
@@ -151,9 +163,10 @@ def keep_top_k(logits: Tensor, top_k: int) -> Tensor:
 def probabilities(logits: Tensor, temperature: float | None, top_k: int | None, top_p: float | None) -> Tensor:
     """Logits `[V]` on any device → the distribution `[V]` that is sampled, float32 on the CPU.
 
-    At temperature 0 or None it is 1 at the likeliest token (the first of equals) and 0 elsewhere.
+    At temperature 0 or None it is 1 at the likeliest token (the first of equals) and 0 elsewhere. Raises BarkError
+    for logits that are not finite.
     """
-    logits = logits.detach().float().cpu()
+    logits = _finite(logits)
     if not temperature:
         return torch.zeros_like(logits).index_fill_(0, logits.argmax(), 1.0)
     if top_p is not None:
@@ -161,6 +174,17 @@ def probabilities(logits: Tensor, temperature: float | None, top_k: int | None, 
     if top_k is not None:
         logits = keep_top_k(logits, top_k)
     return torch.softmax(logits / temperature, dim=-1)
+
+
+def _finite(logits: Tensor) -> Tensor:
+    """Logits as float32 on the CPU, refused where a network left the range of its precision."""
+    logits = logits.detach().float().cpu()
+    if not torch.isfinite(logits).all():
+        raise BarkError(
+            "The models computed values that are not numbers (NaN or infinite). In float16 they may have left its "
+            "range: use bfloat16 or float32. In float32 the weights are damaged: take a fresh copy."
+        )
+    return logits
 
 
 def draw(distribution: Tensor, rng: torch.Generator) -> int:
@@ -171,9 +195,10 @@ def draw(distribution: Tensor, rng: torch.Generator) -> int:
 def draw_rows(logits: Tensor, temperature: float | None, rng: torch.Generator) -> Tensor:
     """Logits `[F, V]` → one id for each row, `[F]`, on the CPU.
 
-    Suno draws row by row; one draw over all rows takes the same numbers from the generator in the same order.
+    Suno draws row by row; one draw over all rows takes the same numbers from the generator in the same order. Raises
+    BarkError for logits that are not finite.
     """
-    logits = logits.detach().float().cpu()
+    logits = _finite(logits)
     if not temperature:
         return logits.argmax(dim=-1)
     return torch.multinomial(torch.softmax(logits / temperature, dim=-1), num_samples=1, generator=rng)[:, 0]

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as arrays
 from scipy.special import softmax
 from torch import Tensor
 
-from bark_engine.errors import BarkInputError
+from bark_engine.errors import BarkError, BarkInputError
 from bark_engine.sampling import (
     CoarseSampling,
     FineSampling,
@@ -173,6 +173,12 @@ REFUSED: list[tuple[type, dict[str, Any], str]] = [
     (CoarseSampling, {"max_history": 61, "window": 708}, "at most 768; 61 .* = 769"),
     (FineSampling, {"temperature": -2}, "Fine temperature.*-2 was given"),
     (FineSampling, {"temperature": math.nan}, "Fine temperature.*nan was given"),
+    (
+        FineSampling,
+        {"temperature": 1e-31},
+        r"Fine temperature must be 0 \(always.* or within 1e-30 … 1e\+30.*1e-31 was",
+    ),
+    (SemanticSampling, {"temperature": 1e31}, r"Semantic temperature must be 0 .*1e\+31 was given"),
 ]
 
 
@@ -202,3 +208,21 @@ def test_sampling_of_another_stage_is_refused() -> None:
         require_sampling(CoarseSampling(), FineSampling)
     with pytest.raises(BarkInputError, match="but was given dict"):
         require_sampling({}, SemanticSampling)
+
+
+@pytest.mark.parametrize("temperature", [1e-30, 1e30])
+@pytest.mark.parametrize("top_k", [None, 3])
+def test_the_outermost_temperatures_can_be_drawn_from(temperature: float, top_k: int | None) -> None:
+    logits = torch.linspace(-100, 100, 50)
+    assert 0 <= draw(probabilities(logits, temperature, top_k, None), generator(0)) < 50
+    assert 0 <= int(draw_rows(logits[None], temperature, generator(0))) < 50
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("temperature", [0.7, None])
+def test_logits_that_are_no_numbers_are_a_sentence(value: float, temperature: float | None) -> None:
+    logits = torch.tensor([0.0, value, 1.0])
+    with pytest.raises(BarkError, match=r"not numbers.*bfloat16 or float32"):
+        probabilities(logits, temperature, None, None)
+    with pytest.raises(BarkError, match=r"not numbers.*bfloat16 or float32"):
+        draw_rows(logits[None], temperature, generator(0))
