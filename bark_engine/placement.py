@@ -59,11 +59,12 @@ def module_bytes(stage: nn.Module) -> int:
 def check_device(wanted: str) -> torch.device:
     """The device a person asked for by name, if this machine has it ("auto": CUDA, else MPS, else the CPU).
 
-    Raises BarkInputError for an unknown name or a device that is not there.
+    One device has one answer ("cuda" is the current one, such as cuda:0), because stages are shared by device. Raises
+    BarkInputError for an unknown name or a device that is not there.
     """
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if wanted == "auto":
-        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
+        wanted = "cuda" if cuda else "mps" if mps else "cpu"
     kind, _, index = str(wanted).partition(":")
     there = {"cuda": cuda, "mps": mps, "cpu": True}
     if kind not in there or (index and not index.isdigit()):
@@ -72,7 +73,9 @@ def check_device(wanted: str) -> torch.device:
     if not there[kind] or not in_range:
         available = ", ".join(name for name, here in there.items() if here)
         raise BarkInputError(f"The device {wanted!r} is not available here. Available: {available}. Or use auto.")
-    return torch.device(wanted)
+    if kind == "cuda":
+        return torch.device("cuda", int(index) if index else torch.cuda.current_device())
+    return torch.device(kind)
 
 
 def free_bytes(device: torch.device) -> int | None:

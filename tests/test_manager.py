@@ -267,3 +267,13 @@ def test_device_and_precision_names(manager):
 def test_a_device_that_is_not_there_is_refused():
     with pytest.raises(BarkInputError, match=r"'cuda' is not available here. Available: cpu"):
         Bark.load("random", device="cuda")
+
+
+def test_one_device_has_one_answer_whatever_it_is_called(monkeypatch):
+    """Stages are shared by device; with two answers for one card there would be two copies on it."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    assert {check_device(name) for name in ("auto", "cuda", "cuda:1")} == {torch.device("cuda", 1)}
+    assert check_device("cuda:0") == torch.device("cuda", 0)
+    assert check_device("cpu:0") == check_device("cpu") == torch.device("cpu")
