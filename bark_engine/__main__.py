@@ -11,12 +11,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-import torch
-
-from .audio_files import save_audio
+from .audio_files import FORMATS, save_audio
 from .bark import Bark
 from .checkpoint import convert
-from .errors import BarkError
+from .errors import BarkError, BarkInputError
 from .library.model_sets import DEFAULT_MODELS, find_or_download
 from .library.places import downloads_folder
 from .library.speakers import find_speaker
@@ -43,7 +41,7 @@ def _speak_parser() -> argparse.ArgumentParser:
         prog="python -m bark_engine",
         description="Speak a text with Bark and write a 24 kHz, 16-bit WAV file.",
         epilog="python -m bark_engine convert SRC DST [--dtype D] rewrites weights as safetensors; "
-        "to speak the word convert, write: python -m bark_engine -o FILE -- convert",
+        "to speak the word convert, or a word that starts with a dash, write: python -m bark_engine -o FILE -- convert",
     )
     parser.add_argument("text", metavar="TEXT", help="what to say; at most 256 text tokens, about 13 s of speech")
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, required=True, help="the WAV file to write")
@@ -78,6 +76,7 @@ def _convert_parser() -> argparse.ArgumentParser:
 def speak(arguments: argparse.Namespace) -> None:
     """Run the main job: text in, WAV file out."""
     started = time.monotonic()
+    _check_output(arguments.output)
     if arguments.download:
         with _Bar("download") as bar:
             find_or_download(arguments.models, downloads_folder(), bar.downloaded, allow_paths=True)
@@ -110,6 +109,18 @@ def convert_weights(arguments: argparse.Namespace) -> None:
     print(report)
 
 
+def _check_output(output: Path) -> None:
+    """Refuse what cannot become the WAV file before minutes are spent on its sound."""
+    if output.is_dir():
+        raise BarkInputError(f"{output} is a folder. Name the file to write in it, such as {output / 'hello.wav'}.")
+    others = {kind.suffix for kind in FORMATS.values()} - {FORMATS["wav"].suffix}
+    if output.suffix.lower() in others:
+        raise BarkInputError(
+            f"The command line writes WAV, and {output} has the name of another format. "
+            f"Name it {output.with_suffix('.wav').name}."
+        )
+
+
 def _speaker(wanted: str | None, bark: Bark, download: bool) -> SpeakerPrompt | None:
     """A speaker prompt by file or by name."""
     if wanted is None:
@@ -117,6 +128,13 @@ def _speaker(wanted: str | None, bark: Bark, download: bool) -> SpeakerPrompt | 
     if wanted.endswith(".npz"):
         return SpeakerPrompt.load(wanted, family=bark.spec.family)
     return find_speaker(wanted, folders=[downloads_folder() / "speakers"], download=download, family=bark.spec.family)
+
+
+def _quiet_hub() -> None:
+    """Keep the hub's library from telling each of its retries; what matters of them is in the one line at the end."""
+    from huggingface_hub.utils import logging as hub_logging
+
+    hub_logging.set_verbosity_error()
 
 
 class _Bar:
@@ -165,9 +183,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             parsed = _speak_parser().parse_args(given)
             logging.basicConfig(level=logging.INFO if parsed.verbose else logging.ERROR, format="%(message)s")
+            if parsed.download and not parsed.verbose:
+                _quiet_hub()
             speak(parsed)
-    except (BarkError, torch.OutOfMemoryError) as error:
+    except BarkError as error:
         print(" ".join(str(error).split()), file=sys.stderr)
+        return 2
+    except OSError as error:  # of a path that the system cannot even look for, such as an endless name
+        print(f"{error.strerror or error}: {str(error.filename or '')[:200]}. Check the paths.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("Interrupted; nothing was written.", file=sys.stderr)

@@ -1,14 +1,17 @@
 """The command line, as a person runs it: exit status, the file, one line of error."""
 
+import logging
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from huggingface_hub.utils import logging as hub_logging
 from scipy.io import wavfile
 
-from bark_engine import Bark
+from bark_engine import Bark, BarkDownloadError
+from bark_engine import __main__ as command_line
 from bark_engine.__main__ import main
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,6 +50,11 @@ def test_as_a_person_runs_it(tmp_path):
         (["Hello.", "-o", "x.wav", "--temperature", "-1"], "temperature must be"),
         (["word " * 300, "-o", "x.wav"], "256"),
         (["convert", "nothing here", "out"], "nothing here"),
+        (["convert", "a" * 5_000, "out"], "too long"),
+        (["Hello.", "-o", "x.wav", "--models", "a" * 5_000], "aaa"),
+        (["Hello.", "-o", "x.wav", "--temperature", "1e-40"], "temperature must be"),
+        (["Hello.", "-o", "x.MP3"], "Name it x.wav"),
+        (["Hello.", "-o", "."], "is a folder"),
     ],
 )
 def test_errors_are_one_line_and_exit_2(arguments, words, capsys, tmp_path, monkeypatch):
@@ -76,3 +84,21 @@ def test_convert_says_what_it_saved(capsys, tmp_path):
 def test_the_word_convert_can_be_spoken(tmp_path):
     assert main(["-o", str(tmp_path / "x.wav"), "--", "convert"]) == 0
     assert (tmp_path / "x.wav").is_file()
+
+
+def test_the_hubs_library_does_not_tell_its_retries(capsys, monkeypatch, tmp_path):
+    """It has a handler of its own on standard error, where one line is promised."""
+    before = hub_logging.get_verbosity()
+    seen = []
+
+    def unreachable(*_: object, **__: object) -> None:
+        seen.append(hub_logging.get_verbosity())
+        raise BarkDownloadError("Nothing answers.")
+
+    monkeypatch.setattr(command_line, "find_or_download", unreachable)
+    try:
+        assert main(["Hello.", "-o", str(tmp_path / "x.wav"), "--models", "small", "--download"]) == 2
+    finally:
+        hub_logging.set_verbosity(before)
+    assert seen == [logging.ERROR]
+    assert capsys.readouterr().err == "Nothing answers.\n"

@@ -607,3 +607,17 @@ def test_only_missing_files_are_a_reason_to_download(models: Path, monkeypatch: 
         find_or_download("large", models / "new", folders=[models])
     with pytest.raises(BarkInputError, match="leads upwards"):
         find_or_download("../small", models, folders=[models])
+
+
+def test_an_incomplete_folder_of_the_users_own_is_named_with_what_goes_into_it(tmp_path: Path) -> None:
+    with pytest.raises(IncompleteModelsError) as caught:
+        find_model_set(tmp_path, allow_paths=True)
+    assert f"Looked in {tmp_path}, " in str(caught.value)
+    assert f"vocab.txt into {tmp_path}." in str(caught.value)
+
+
+def test_a_damaged_file_in_a_folder_of_the_users_own_is_the_reason_that_is_given(tmp_path: Path) -> None:
+    bad = tmp_path / "text_2.pt"
+    bad.write_bytes(b"PK\x03\x04 cut short")
+    with pytest.raises(IncompleteModelsError, match=r"Could not be used: .*text_2\.pt is damaged"):
+        find_model_set(tmp_path, allow_paths=True)

@@ -225,9 +225,9 @@ def _folder_source(folder: Path, words: str) -> _Source:
 
 def _named(name: str, search: _Search) -> Path:
     """The folder or file of that name in the searched folders, or the path itself where texts may be paths."""
-    if search.allow_paths and (any(sign in name for sign in "/\\~") or Path(name).exists()):
-        path = Path(os.path.expanduser(name))  # noqa: PTH111 (the method raises for an unknown user)
-        if not path.exists():
+    if search.allow_paths and (any(sign in name for sign in "/\\~") or os.path.exists(name)):  # noqa: PTH110
+        path = Path(os.path.expanduser(name))  # noqa: PTH111 (the methods of Path raise for impossible names)
+        if not os.path.exists(path):  # noqa: PTH110
             raise BarkFileError(f"There is no folder or file {path}. Check the path.")
         return path
     roots = [*search.folders, downloads_folder()]
@@ -358,11 +358,13 @@ def _incomplete(
     suno = models in SIZES
     known = {part: MANIFEST.get(f"{part} {models}" if suno else part, MANIFEST.get(part)) for part in missing}
     files = [file.name if file else f"a {part} stage" for part, file in known.items()]
-    home = base.place.folder if base and base.files else (*search.folders, downloads_folder())[0]
-    faults = [fault for place in search.places for fault in shelf(place.folder)[1]]
+    named = base is not None and not suno  # a folder or file that was asked for by its own name
+    home = base.place.folder if base and (base.files or named) else (*search.folders, downloads_folder())[0]
+    folders = [*([home] if named else []), *(place.folder for place in search.places)]
+    faults = [fault for folder in dict.fromkeys(folders) for fault in shelf(folder)[1]]
     return IncompleteModelsError(
         f"The models {_name(models)!r} are not complete; missing: {', '.join(missing)}."
-        f"{f' (There: {there}.)' if there else ''} Looked in {searched(search.folders)}. "
+        f"{f' (There: {there}.)' if there else ''} Looked in {f'{home}, ' if named else ''}{searched(search.folders)}. "
         f"Put {', '.join(files)} into {home}{f', or {_DOWNLOAD}' if suno else ''}."
         + (f" Could not be used: {' '.join(faults)}" if faults else "")
     )
