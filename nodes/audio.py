@@ -76,6 +76,13 @@ class SaveAudio(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, format: str | None = None, sample_rate: str | None = None) -> bool | str:
+        for given, known in ((format, FORMATS), (sample_rate, RATES)):  # ComfyUI 0.3.64 leaves lists to the nodes
+            if given is not None and given not in known:
+                return f"{given!r} is not in the list. Choose one of: {', '.join(known)}."
+        return True
+
+    @classmethod
     def execute(
         cls, audio: dict[str, Any], filename_prefix: str, format: str, sample_rate: str, bit_rate: str, normalise: bool
     ) -> io.NodeOutput:

@@ -71,10 +71,12 @@ def test_example(host: RealHost, window: Window, path: Path, tmp_path: Path) -> 
     prompt = window.prompt()
     unread = {key: node["inputs"].pop("audioUI") for key, node in prompt.items() if "audioUI" in node["inputs"]}
     assert prompt == to_prompt(workflow, host.object_info())
-    assert unread == {key: "" for key, node in prompt.items() if node["class_type"] in PLAYERS}
+    assert unread == {key: "" for key, node in prompt.items() if node["class_type"] == "PreviewAudio"}
 
     ending, details = window.run()
     assert ending == "execution_success", (details, window.complaints())
+    again = {key: node for key, node in window.prompt().items() if node["class_type"] != "PreviewAudio"}
+    assert again == {key: prompt[key] for key in again}, "pressing Run again would save the same sound again"
     for node in (node for node in workflow["nodes"] if node["type"] in PLAYERS):
         address = window.player(node["id"])
         assert window.answers[address] in (200, 206)

@@ -165,6 +165,15 @@ def test_a_choice_that_is_none_is_refused_by_name(host: Host, widget: str, value
     refused(run(host, graph), value)
 
 
+@pytest.mark.parametrize(("widget", "value"), [("format", "ogg"), ("sample_rate", "12345")])
+def test_a_way_of_saving_that_is_none_is_a_400_with_those_that_are(host: Host, widget: str, value: str) -> None:
+    graph = Graph()
+    graph.add("BarkSaveAudio", audio=graph.add("ProbeSound", samples=240), **{widget: value})
+    result = run(host, graph)
+    assert result.status == "refused"
+    refused(result, value, {"format": "opus", "sample_rate": "48000"}[widget])
+
+
 def test_a_device_that_is_not_here_is_refused_with_those_that_are(host: Host) -> None:
     graph = Graph()
     graph.add("ProbeValue", value=add_take(graph, device="mps").semantic)
