@@ -19,7 +19,7 @@ from .fine import generate_fine
 from .library.model_sets import DEFAULT_MODELS, ModelSet, find_model_set
 from .manager import ModelManager, shared_manager
 from .progress import OnStep
-from .sampling import CoarseSampling, FineSampling, SemanticSampling, require_sampling
+from .sampling import CoarseSampling, FineSampling, SemanticSampling, check_seed, require_sampling
 from .semantic import generate_semantic
 from .speaker import SpeakerPrompt, require_speaker
 from .spec import BarkSpec
@@ -132,6 +132,7 @@ class Bark:
         Raises BarkInputError for text that is empty or too long, BarkError when no token was made.
         """
         require_sampling(sampling, SemanticSampling)
+        check_seed(seed)
         self._check_speaker(speaker)
         ids = text_to_ids(text, self.tokenizer, self.spec)
 
@@ -155,6 +156,7 @@ class Bark:
         Raises BarkInputError for tokens of another family.
         """
         require_sampling(sampling, CoarseSampling)
+        check_seed(seed)
         require_type(semantic, SemanticTokens, "Semantic to Coarse")
         require_family(semantic, self.spec, "Semantic tokens")
         self._check_speaker(speaker)
@@ -186,6 +188,7 @@ class Bark:
         Raises BarkInputError for tokens of another family.
         """
         require_sampling(sampling, FineSampling)
+        check_seed(seed)
         require_type(coarse, CoarseTokens, "Coarse to Fine")
         require_family(coarse, self.spec, "Coarse tokens")
         self._check_speaker(speaker)
@@ -227,6 +230,8 @@ class Bark:
         """
         for sampling, wanted in ((semantic, SemanticSampling), (coarse, CoarseSampling), (fine, FineSampling)):
             require_sampling(sampling, wanted)
+        check_seed(seed)
+        self._check_speaker(speaker)
         report = _whole_progress(on_step)
         semantic_tokens = self.text_to_semantic(text, speaker, semantic, seed, report("semantic"))
         coarse_tokens = self.semantic_to_coarse(semantic_tokens, speaker, coarse, seed, report("coarse"))

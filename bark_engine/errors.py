@@ -8,6 +8,12 @@ what is allowed and what to do next, so a node or a command line can show it unc
 class BarkError(Exception):
     """Any refusal by the engine; the message is written for the person who meets it."""
 
+    # ComfyUI shows the module in front of the sentence, and loads the pack under a name made of its whole path.
+    __module__ = "bark_engine"
+
+    def __init_subclass__(cls) -> None:
+        cls.__module__ = BarkError.__module__
+
 
 class BarkInputError(BarkError, ValueError):
     """A text, token tensor, speaker prompt, sampling knob or setting that cannot be used."""

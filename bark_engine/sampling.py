@@ -81,6 +81,8 @@ class SemanticSampling:
         _check_filters("Semantic", self.temperature, self.top_k, self.top_p)
         _check("min_eos_p", self.min_eos_p, 0.0, 1.0, none="off")
         _check("max_seconds", self.max_seconds, 0.0, math.inf, none="as long as fits")
+        if not isinstance(self.early_stop, (bool, np.bool_)):
+            raise BarkInputError(f"early_stop must be True or False; {self.early_stop!r} was given.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +133,17 @@ def require_sampling(sampling: Any, wanted: type) -> None:
         raise BarkInputError(f"This stage takes {wanted.__name__}({names}), but was given {type(sampling).__name__}.")
 
 
+def check_seed(seed: Any) -> None:
+    """Refuse a seed outside 0 … 2⁶⁴ − 1 (BarkInputError)."""
+    _check("seed", seed, 0, MAX_SEED, whole=True)
+
+
 def generator(seed: int) -> torch.Generator:
     """A fresh CPU generator that gives the numbers of `torch.manual_seed(seed)`.
 
     Raises BarkInputError for a seed outside 0 … 2⁶⁴ − 1.
     """
-    _check("seed", seed, 0, MAX_SEED, whole=True)
+    check_seed(seed)
     return torch.Generator().manual_seed(int(seed))
 
 

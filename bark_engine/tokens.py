@@ -33,6 +33,13 @@ def _own_integers(values: Any, what: str) -> IntArray:
     return own
 
 
+def _spec_of(family: Any) -> BarkSpec | None:
+    """The numbers of a family, None where it is not known here yet; refuses what is no name (BarkInputError)."""
+    if not isinstance(family, str) or not family:
+        raise BarkInputError(f"The model family must be a name such as {SUNO.family!r}, not {family!r}.")
+    return known_family(family)
+
+
 def _check_range(array: IntArray, size: int | None, what: str) -> None:
     low, high = int(array.min()), int(array.max())
     if low < 0 or (size is not None and high >= size):
@@ -88,7 +95,7 @@ class SemanticTokens(_Tokens):
         ids = _own_integers(self.ids, "Semantic tokens")
         if ids.ndim != 1 or ids.size == 0:
             raise BarkInputError(f"Semantic tokens must have shape [T] with T ≥ 1; these have shape {list(ids.shape)}.")
-        spec = known_family(self.family)
+        spec = _spec_of(self.family)
         _check_range(ids, spec.semantic_vocab if spec else None, "Semantic token ids")
         object.__setattr__(self, "ids", ids)
 
@@ -109,7 +116,7 @@ class _CodeTokens(_Tokens):
     family: str = SUNO.family
 
     def __post_init__(self) -> None:
-        spec = known_family(self.family) or SUNO
+        spec = _spec_of(self.family) or SUNO
         rows, what = self._rows(spec)
         codes = _own_integers(self.codes, what)
         if codes.ndim != 2 or codes.shape[0] != rows or codes.shape[1] == 0:

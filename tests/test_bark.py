@@ -7,6 +7,8 @@ import torch
 from bark_engine import (
     Audio,
     Bark,
+    BarkError,
+    BarkFileError,
     BarkInputError,
     CoarseSampling,
     CoarseTokens,
@@ -117,6 +119,10 @@ def test_on_step_may_raise_in_every_stage_and_the_next_run_is_good(bark, speech)
         (lambda b: b.coarse_to_fine(SemanticTokens([1, 2], "random")), "needs CoarseTokens, but was given SemanticTok"),
         (lambda b: b.decode(CoarseTokens(np.zeros((2, 4), int), "random")), "needs FineTokens, but was given Coarse"),
         (lambda b: b.say("hi", seed=-1), "seed must be a whole number of 0"),
+        (lambda b: b.coarse_to_fine(CoarseTokens(np.zeros((2, 4), int), "random"), seed=1.5), "seed must be a whole"),
+        (lambda b: SemanticSampling(early_stop="no"), "early_stop must be True or False; 'no' was given"),
+        (lambda b: SemanticTokens([1], family=None), "family must be a name such as 'suno', not None"),
+        (lambda b: FineTokens(np.zeros((8, 4), int), family=["suno"]), "family must be a name"),
         (lambda b: b.say("hi", speaker="en_speaker_6"), r"SpeakerPrompt or None, not str"),
         (lambda b: b.say("hi", fine=SemanticSampling()), r"takes FineSampling\(temperature\)"),
     ],
@@ -153,3 +159,8 @@ def test_other_precisions_run_the_whole_path(dtype):
     speech = Bark.load("random", dtype=dtype).say("Hello.", seed=1)
     assert np.isfinite(speech.audio.samples).all()
     assert speech.audio.samples.std() > 0.01
+
+
+def test_errors_show_a_short_module_wherever_the_engine_was_loaded_from():
+    """ComfyUI writes `module.Class: sentence`; the pack's own module name there is its whole path."""
+    assert {error.__module__ for error in (BarkError, BarkInputError, BarkFileError)} == {"bark_engine"}

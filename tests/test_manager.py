@@ -277,3 +277,11 @@ def test_one_device_has_one_answer_whatever_it_is_called(monkeypatch):
     assert {check_device(name) for name in ("auto", "cuda", "cuda:1")} == {torch.device("cuda", 1)}
     assert check_device("cuda:0") == torch.device("cuda", 0)
     assert check_device("cpu:0") == check_device("cpu") == torch.device("cpu")
+
+
+def test_arguments_are_checked_before_anything_is_read(manager, reads):
+    bark = Bark.load("random", manager=manager)
+    for call in (lambda: bark.say("Hello.", seed=-1), lambda: bark.text_to_semantic("Hello.", seed=2**64)):
+        with pytest.raises(BarkInputError, match="seed"):
+            call()
+    assert reads == []

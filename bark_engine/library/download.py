@@ -32,6 +32,7 @@ OnProgress = Callable[[int, int, str], None]
 
 SIZES = ("large", "small")
 STATE_FOLDER = ".download"
+KNOCK_SECONDS = 10  # for the first answer of the hub or a mirror
 HASH_BLOCK = 16 * 2**20  # bytes between two looks at `on_progress` while a file is checked
 
 
@@ -296,6 +297,7 @@ def _size_on_hub(file: HubFile, endpoint: str | None) -> int:
 
     url = hf_hub_url(file.repo, file.path, revision=file.revision, endpoint=endpoint)
     try:
+        knock(url)
         size = get_hf_file_metadata(url).size
     except (*transport_errors(), OSError) as error:
         raise _hub_error(error, file, url) from error
@@ -364,6 +366,28 @@ def transport_errors() -> tuple[type[Exception], ...]:
     return ([kind for kind in HfHubHTTPError.__mro__ if kind.__module__ != "builtins"][-1],)
 
 
+def knock(url: str) -> None:
+    """One request without huggingface_hub's retries, which take half a minute to find that there is no network.
+
+    Raises one of `transport_errors`; any answer at all is good.
+    """
+    from huggingface_hub.utils import get_session  # pyright: ignore
+
+    get_session().head(url, timeout=KNOCK_SECONDS)
+
+
+def reason_of(error: Exception) -> str:
+    """What went wrong, in a few words for a sentence in brackets."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status is not None:
+        return f"HTTP {status}"
+    if type(error).__name__ in ("ConnectionError", "ConnectError", "ConnectTimeout", "ProxyError", "SSLError"):
+        return "no connection"
+    if "Timeout" in type(error).__name__:
+        return "no answer in time"
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
 def _hub_error(error: Exception, file: HubFile, url: str) -> BarkDownloadError:
     """A sentence for what the network, the hub or the disk said."""
     if getattr(error, "errno", None) == errno.ENOSPC:
@@ -379,8 +403,7 @@ def _hub_error(error: Exception, file: HubFile, url: str) -> BarkDownloadError:
         advice = "The server has trouble of its own; ask again later, what has arrived is kept"
     else:
         advice = "Check the network, the proxy and HF_ENDPOINT and ask again; what has arrived is kept"
-    reason = f"HTTP {status}" if status else " ".join(str(error).split())[:200] or type(error).__name__
-    return BarkDownloadError(f"{file.name} could not be fetched from {url} ({reason}). {advice}.")
+    return BarkDownloadError(f"{file.name} could not be fetched from {url} ({reason_of(error)}). {advice}.")
 
 
 def _disk_error(error: OSError, path: Path) -> BarkDownloadError:

@@ -159,11 +159,14 @@ def find_or_download(
 ) -> ModelSet:
     """`find_model_set`, and where Suno's files are missing everywhere, `download_models` into `folder` first.
 
-    `folder` should be one of `folders`, or `downloads_folder()`, so that the next search finds it.
+    `folder` should be one of `folders`, or `downloads_folder()`, so that the next search finds it. Models that are
+    not Suno's sizes cannot be downloaded: for them the error says what is missing.
     """
     try:
         return find_model_set(models, stages=stages, folders=folders, allow_paths=allow_paths)
     except IncompleteModelsError as error:
+        if not {models, *(stages or {}).values()} & set(SIZES):
+            raise
         log.info("%s", error)
     download_models(models, folder, on_progress, stages)
     return find_model_set(models, stages=stages, folders=folders, allow_paths=allow_paths)

@@ -20,7 +20,7 @@ from ..errors import BarkDownloadError, BarkFileError, BarkInputError
 from ..paths import safe_child
 from ..speaker import KEYS, MAX_ARRAY_BYTES, SpeakerPrompt, read_array
 from ..spec import SUNO
-from .download import OnProgress, transport_errors
+from .download import OnProgress, knock, reason_of, transport_errors
 
 log = logging.getLogger(__name__)
 
@@ -305,6 +305,7 @@ def _announced(url: str, name: str) -> tuple[int, str | None]:
     from huggingface_hub import get_hf_file_metadata
 
     try:
+        knock(url)
         file = get_hf_file_metadata(url)
     except (*transport_errors(), OSError) as error:
         raise _hub_error(error, url, name) from error
@@ -350,9 +351,8 @@ def _fits(data: bytes, etag: str | None) -> bool:
 
 def _hub_error(error: Exception, url: str, name: str) -> BarkDownloadError:
     """A sentence for what the network or the hub said."""
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    reason = f"HTTP {status}" if status else " ".join(str(error).split())[:200] or type(error).__name__
     return BarkDownloadError(
-        f"The speaker prompt {name} could not be fetched from {url} ({reason}); nothing was saved. Check the network, "
-        f"the proxy and HF_ENDPOINT and ask again, or put {name}.npz into the folder of speaker prompts yourself."
+        f"The speaker prompt {name} could not be fetched from {url} ({reason_of(error)}); nothing was saved. Check "
+        f"the network, the proxy and HF_ENDPOINT and ask again, or put {name}.npz into the folder of speaker prompts "
+        "yourself."
     )
