@@ -18,6 +18,23 @@ def models_input() -> io.Input:
     )
 
 
+def text_input() -> io.Input:
+    """What to say."""
+    return io.String.Input(
+        "text",
+        multiline=True,
+        default="Hello! [laughs] Nice to meet you.",
+        display_name="text",
+        tooltip="What to say, at most 256 text tokens (about 13 s of speech). Tags such as [laughs], [sighs] and ♪ are "
+        "part of the text; the language is told from the words.",
+    )
+
+
+def check_text(text: str | None) -> bool | str:
+    """For `validate_inputs`: a sentence for a text that is typed in and empty; a linked one is not known yet."""
+    return "The text is empty. Type what Bark should say." if text is not None and not text.strip() else True
+
+
 def speaker_input() -> io.Input:
     """A voice to continue, or none."""
     return BarkSpeaker.Input(

@@ -5,7 +5,6 @@ from comfy_api.latest import io
 from ..bark_engine import Bark, CoarseSampling, FineSampling, SemanticSampling, SpeakerPrompt
 from . import host, inputs
 from .sockets import CATEGORY, BarkCoarse, BarkFine, BarkSemantic
-from .stages import text_input
 
 
 class TextToSpeech(io.ComfyNode):
@@ -21,7 +20,7 @@ class TextToSpeech(io.ComfyNode):
             "one stage again while the others stay. Connect the audio to Save Audio (Bark) or to any audio node.",
             inputs=[
                 inputs.models_input(),
-                text_input(),
+                inputs.text_input(),
                 inputs.speaker_input(),
                 inputs.temperature_input(semantic.temperature, "text_temperature", "the text stage (words, pace)"),
                 inputs.temperature_input(coarse.temperature, "coarse_temperature", "the coarse stage (voice, melody)"),
@@ -38,7 +37,7 @@ class TextToSpeech(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, text: str | None = None) -> bool | str:
-        return "The text is empty. Type what Bark should say." if text is not None and not text.strip() else True
+        return inputs.check_text(text)
 
     @classmethod
     def execute(

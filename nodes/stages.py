@@ -34,7 +34,7 @@ class TextToSemantic(io.ComfyNode):
             "Connect the result to Semantic to Coarse.",
             inputs=[
                 inputs.models_input(),
-                text_input(),
+                inputs.text_input(),
                 inputs.speaker_input(),
                 inputs.temperature_input(defaults.temperature),
                 io.Float.Input(
@@ -77,7 +77,7 @@ class TextToSemantic(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, text: str | None = None) -> bool | str:
-        return "The text is empty. Type what Bark should say." if text is not None and not text.strip() else True
+        return inputs.check_text(text)
 
     @classmethod
     def execute(
@@ -202,15 +202,3 @@ class CoarseToFine(io.ComfyNode):
     ) -> io.NodeOutput:
         sampling = FineSampling(temperature)
         return io.NodeOutput(models.coarse_to_fine(coarse, speaker, sampling, seed, on_step=host.progress()))
-
-
-def text_input() -> io.Input:
-    """What to say."""
-    return io.String.Input(
-        "text",
-        multiline=True,
-        default="Hello! [laughs] Nice to meet you.",
-        display_name="text",
-        tooltip="What to say, at most 256 text tokens (about 13 s of speech). Tags such as [laughs], [sighs] and ♪ are "
-        "part of the text; the language is told from the words.",
-    )
