@@ -269,7 +269,6 @@ def _cache_bytes(file: StageFile, dtype: torch.dtype) -> int:
 
 def _whole_progress(on_step: OnStep | None) -> Callable[[str], OnStep | None]:
     """Turns the stages' own counts into one count of 1,000 for the whole path."""
-
     if on_step is None:
         return lambda stage: None
 

@@ -21,9 +21,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from ..errors import BarkDownloadError, BarkInputError
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfFileMetadata
 
 log = logging.getLogger(__name__)
 
@@ -293,12 +296,11 @@ def _require_space(folder: Path, needed: int) -> None:
 
 def _size_on_hub(file: HubFile, endpoint: str | None) -> int:
     """Bytes of the file as the hub announces them, refused where they cannot be right."""
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub import hf_hub_url
 
     url = hf_hub_url(file.repo, file.path, revision=file.revision, endpoint=endpoint)
     try:
-        knock(url)
-        size = get_hf_file_metadata(url).size
+        size = announced(url).size
     except (*transport_errors(), OSError) as error:
         raise _hub_error(error, file, url) from error
     if size is None or not file.size <= size <= file.size * 1.01:
@@ -366,14 +368,17 @@ def transport_errors() -> tuple[type[Exception], ...]:
     return ([kind for kind in HfHubHTTPError.__mro__ if kind.__module__ != "builtins"][-1],)
 
 
-def knock(url: str) -> None:
-    """One request without huggingface_hub's retries, which take half a minute to find that there is no network.
+def announced(url: str) -> "HfFileMetadata":
+    """What the hub says of a file: its size in bytes and its etag. Raises one of `transport_errors`.
 
-    Raises one of `transport_errors`; any answer at all is good.
+    The first request is one without huggingface_hub's retries, which take half a minute to find that there is no
+    network; any answer to it is good.
     """
+    from huggingface_hub import get_hf_file_metadata
     from huggingface_hub.utils import get_session  # pyright: ignore
 
     get_session().head(url, timeout=KNOCK_SECONDS)
+    return get_hf_file_metadata(url)
 
 
 def reason_of(error: Exception) -> str:

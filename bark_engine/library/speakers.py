@@ -20,7 +20,7 @@ from ..errors import BarkDownloadError, BarkFileError, BarkInputError
 from ..paths import safe_child
 from ..speaker import KEYS, MAX_ARRAY_BYTES, SpeakerPrompt, read_array
 from ..spec import SUNO
-from .download import OnProgress, knock, reason_of, transport_errors
+from .download import OnProgress, announced, reason_of, transport_errors
 
 log = logging.getLogger(__name__)
 
@@ -283,10 +283,10 @@ def _download(name: str, folder: Path, on_progress: OnProgress | None, endpoint:
     report = on_progress or (lambda done, total, name: None)
     repo, revision = next(iter(_HUB.items()))
     urls = [hf_hub_url(repo, path, revision=revision, endpoint=endpoint) for path in _hub_paths(name)]
-    announced = [_announced(url, name) for url in urls]
-    total = sum(size for size, _ in announced)
+    files = [_size_and_etag(url, name) for url in urls]
+    total = sum(size for size, _ in files)
     contents: list[bytes] = []
-    for url, (size, etag) in zip(urls, announced, strict=True):
+    for url, (size, etag) in zip(urls, files, strict=True):
         file = url.rpartition("/")[2]
         report(sum(map(len, contents)), total, file)
         contents.append(_fetch(url, size, etag, name))
@@ -300,13 +300,10 @@ def _download(name: str, folder: Path, on_progress: OnProgress | None, endpoint:
     return speaker
 
 
-def _announced(url: str, name: str) -> tuple[int, str | None]:
+def _size_and_etag(url: str, name: str) -> tuple[int, str | None]:
     """Size in bytes and etag of a file, as the hub gives them."""
-    from huggingface_hub import get_hf_file_metadata
-
     try:
-        knock(url)
-        file = get_hf_file_metadata(url)
+        file = announced(url)
     except (*transport_errors(), OSError) as error:
         raise _hub_error(error, url, name) from error
     if file.size is None or not 0 < file.size <= MAX_ARRAY_BYTES:
