@@ -116,7 +116,7 @@ class Bark:
         """The text tokenizer that belongs to the models, read on first use."""
         with self._tokenizer_lock:
             if self._tokenizer is None:
-                self._tokenizer = Tokenizer.load(self.models.vocabulary)
+                self._tokenizer = Tokenizer.load(self.models.vocabulary, self.spec.lower_case)
             return self._tokenizer
 
     def text_to_semantic(

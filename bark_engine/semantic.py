@@ -79,9 +79,9 @@ def prefill(
     on_layer: OnLayer | None = None,
 ) -> Tensor:
     """Read the whole prompt: fills the first 257 cache positions, returns the hidden state `[1, H]` after it."""
-    text = _padded(text_ids, spec.text_length, spec.text_pad)
+    text = pad_ids(text_ids, spec.text_length, spec.text_pad)
     past = np.asarray(speaker.semantic)[-spec.semantic_history :] if speaker else np.zeros(0, dtype=np.int64)
-    history = _padded(past, spec.semantic_history, spec.end_token)
+    history = pad_ids(past, spec.semantic_history, spec.end_token)
     ids = torch.tensor(np.stack([text, history]), device=cache.keys.device)  # [2, 256]
     text_part, history_part = network.embed(ids)
     infer = network.embed(torch.tensor([spec.semantic_infer], device=cache.keys.device))
@@ -103,5 +103,6 @@ def _ends_here(token: int, distribution: Tensor, spec: BarkSpec, sampling: Seman
     )
 
 
-def _padded(ids: npt.NDArray[np.int64], length: int, pad: int) -> npt.NDArray[np.int64]:
+def pad_ids(ids: npt.NDArray[np.int64], length: int, pad: int) -> npt.NDArray[np.int64]:
+    """Ids `[T]` with `pad` behind them, `[length]`; T ≤ `length`."""
     return np.pad(ids, (0, length - len(ids)), constant_values=pad)

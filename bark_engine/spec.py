@@ -31,6 +31,7 @@ class BarkSpec:
     text_length: int = 256  # text tokens that the model reads
     semantic_history: int = 256  # semantic tokens of the speaker prompt that it reads
     max_semantic: int = 768  # most semantic tokens made in one go: 15.39 s
+    lower_case: bool = False  # whether text is read in lower case and without accents, as by BERT's uncased models
 
     # -- coarse stage: one id space for semantic ids and two codebooks ---------------------------------------
     frame_rate: float = 75.0  # Hz, EnCodec frames; COARSE_RATE_HZ
@@ -56,7 +57,7 @@ class BarkSpec:
                 f"A model family needs a short name of letters, digits and underscores; {self.family!r} is none."
             )
         for name, value in asdict(self).items():
-            if name != "family" and not 0 < value < 2**31:
+            if name not in ("family", "lower_case") and not 0 < value < 2**31:
                 raise BarkInputError(
                     f"The spec of {self.family!r} says {name} {value}; every number in it is more than 0, and finite."
                 )
@@ -130,7 +131,7 @@ class BarkSpec:
             if name not in types:
                 raise BarkFileError(f"{source} has the unknown field {name!r}. Known: {', '.join(types)}.")
             right = isinstance(value, (int, float)) if types[name] is float else isinstance(value, types[name])
-            if not right or isinstance(value, bool):
+            if not right or isinstance(value, bool) != (types[name] is bool):
                 raise BarkFileError(f"{source}: {name} must be of type {types[name].__name__}, not {value!r}.")
         try:
             return cls(**values)

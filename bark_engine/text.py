@@ -80,11 +80,13 @@ _PUNCTUATION = _CharacterRule(_set_off_punctuation)
 class Tokenizer:
     """WordPiece ids as the slow `BertTokenizer` (cased) gives them, without [CLS] and [SEP].
 
-    `tokens` are the entries in the order of their ids; `source` names them in errors. Raises BarkFileError for a
+    `tokens` are the entries in the order of their ids; `source` names them in errors. With `lower_case` the text is
+    put into lower case and loses its accents first, as by BERT's uncased models. Raises BarkFileError for a
     list without [UNK], with an empty or repeated entry. Use `Tokenizer.load` for files. Safe to share by threads.
     """
 
-    def __init__(self, tokens: list[str], source: str) -> None:
+    def __init__(self, tokens: list[str], source: str, lower_case: bool = False) -> None:
+        self._lower_case = lower_case
         self._ids = _checked_vocabulary(tokens, source)
         model = WordPiece(
             vocab=self._ids,
@@ -97,7 +99,7 @@ class Tokenizer:
         self._special_pattern = re.compile("(" + "|".join(map(re.escape, self._special)) + ")")
 
     @classmethod
-    def load(cls, path: Path) -> "Tokenizer":
+    def load(cls, path: Path, lower_case: bool = False) -> "Tokenizer":
         """Read a `vocab.txt` (one entry per line, id = line number from 0) or a `tokenizer.json`; content decides.
 
         Of a `tokenizer.json` only the vocabulary is taken, so that both files of one model give equal ids.
@@ -105,11 +107,11 @@ class Tokenizer:
         """
         text = _read_text(Path(path))
         if text.lstrip().startswith("{"):
-            return cls(_tokens_of_json(text, str(path)), str(path))
+            return cls(_tokens_of_json(text, str(path)), str(path), lower_case)
         lines = text.split("\n")  # not splitlines: entries may hold other Unicode line separators
         if lines[-1] == "":
             lines.pop()
-        return cls([line.removesuffix("\r") for line in lines], str(path))
+        return cls([line.removesuffix("\r") for line in lines], str(path), lower_case)
 
     @property
     def size(self) -> int:
@@ -128,8 +130,15 @@ class Tokenizer:
         composed = unicodedata.normalize("NFC", text.translate(_CLEANING))
         words: list[str] = []
         for word in composed.split():
+            if self._lower_case and word not in self._special:
+                word = _without_accents(word.lower())
             words.extend([word] if word in self._special else word.translate(_PUNCTUATION).split())
         return words
+
+
+def _without_accents(word: str) -> str:
+    """BERT's `strip_accents`: combining marks go, their letters stay."""
+    return "".join(char for char in unicodedata.normalize("NFD", word) if unicodedata.category(char) != "Mn")
 
 
 def clean_text(text: str) -> str:

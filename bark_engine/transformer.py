@@ -191,6 +191,16 @@ class CausalTransformer(nn.Module):
         cache.length += steps
         return self.transformer.ln_f(x[:, -1])
 
+    def hidden_states(self, embeddings: Tensor) -> Tensor:
+        """Token embeddings `[B, T, H]` of whole sequences → the normalised hidden state of every position, `[B, T, H]`.
+
+        For training: one pass without a cache, with gradients. Padding on the right changes nothing before it.
+        """
+        x = embeddings + self.transformer.wpe.weight[: embeddings.shape[1]]
+        for block in self.transformer.h:
+            x = block(x, causal=True)
+        return self.transformer.ln_f(x)
+
     def logits(self, hidden: Tensor, first: int, last: int) -> Tensor:
         """Hidden `[B, H]` → float32 logits `[B, last − first]` of the ids that can be sampled, and no others."""
         return F.linear(hidden, self.lm_head.weight[first:last]).float()
@@ -212,18 +222,30 @@ class FineTransformer(nn.Module):
     def forward(
         self, codes: Tensor, codebook: int, first_frame: int, candidates: int, on_layer: OnLayer | None = None
     ) -> Tensor:
-        """Codes `[B, T, K]` → float32 logits `[B, T − first_frame, candidates]` for one codebook.
+        """Codes `[B, T, K]` → float32 logits `[B, T − first_frame, candidates]` for one codebook."""
+        hidden = self.hidden_states(self.embed(codes, codebook), first_frame, on_layer)
+        return self.logits(hidden, codebook, candidates)
+
+    def embed(self, codes: Tensor, codebook: int) -> Tensor:
+        """Codes `[B, T, K]` → embeddings `[B, T, H]`, without positions, of the pass that predicts `codebook`.
 
         The input of each frame is the sum of its codebooks 0 … `codebook` **inclusive**: the predicted one is there
         too, as padding or as the guess of an earlier window.
         """
         tables = [self.transformer.wtes.get_submodule(str(row)) for row in range(codebook + 1)]
         parts = [table(codes[:, :, row]) for row, table in enumerate(tables)]
-        x = torch.stack(parts, dim=-1).sum(dim=-1)  # [B, T, H]
-        x = x + self.transformer.wpe(torch.arange(x.shape[1], device=x.device))
+        return torch.stack(parts, dim=-1).sum(dim=-1)
+
+    def hidden_states(self, embeddings: Tensor, first_frame: int = 0, on_layer: OnLayer | None = None) -> Tensor:
+        """Embeddings `[B, T, H]` → normalised hidden states `[B, T − first_frame, H]`; every frame sees every other."""
+        x = embeddings + self.transformer.wpe(torch.arange(embeddings.shape[1], device=embeddings.device))
         for block in self.transformer.h:
             if on_layer:
                 on_layer()
             x = block(x, causal=False)
-        hidden = self.transformer.ln_f(x[:, first_frame:])
-        return F.linear(hidden, tables[codebook].get_parameter("weight")[:candidates]).float()
+        return self.transformer.ln_f(x[:, first_frame:])
+
+    def logits(self, hidden: Tensor, codebook: int, candidates: int) -> Tensor:
+        """Hidden `[…, H]` → float32 logits `[…, candidates]` for one codebook; its head is its embedding table."""
+        table = self.transformer.wtes.get_submodule(str(codebook)).get_parameter("weight")
+        return F.linear(hidden, table[:candidates]).float()

@@ -1,4 +1,4 @@
-"""What every test may rely on: the repository root and `tests/support` can be imported, caches do not count.
+"""What every test may rely on: the root, `tests/support` and `benchmarks` can be imported, caches do not count.
 
 The folders are appended, never inserted: at the front our `nodes/` would hide a host's own `nodes.py`.
 """
@@ -20,7 +20,7 @@ for variable in ("HF_HOME", "HF_HUB_CACHE", "TORCH_HOME"):
 
 ROOT = Path(__file__).resolve().parent.parent
 
-for folder in (ROOT, ROOT / "tests"):
+for folder in (ROOT, ROOT / "tests", ROOT / "benchmarks"):
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
 

@@ -1,0 +1,74 @@
+"""Put nano together: the best weights of each training in float16, two voices, the vocabulary, and a card."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ...checkpoint import convert
+from ...errors import BarkFileError
+from ...speaker import SpeakerPrompt
+from .family import nano_spec
+from .phones import semantic_vocabulary
+from .voices import VOICES
+
+MAX_BYTES = 16_000_000
+SPEAKER_SECONDS = 3.2  # of a voice: what the text stage reads of a speaker prompt
+CARD = "README.md"
+
+# Where the weights of each stage come from, in the folder of all steps.
+SOURCES = {
+    "text": Path("semantic/best/text.safetensors"),
+    "coarse": Path("coarse/best/coarse.safetensors"),
+    "fine": Path("fine/best/fine.safetensors"),
+    "codec": Path("codec/codec.safetensors"),
+}
+
+
+def export(work: Path, output: Path) -> str:
+    """Write nano's files into `output`; returns what was written, in words.
+
+    Raises BarkFileError for a step that has not been run, and when the whole is larger than MAX_BYTES.
+    """
+    missing = [stage for stage, path in SOURCES.items() if not (work / path).is_file()]
+    if missing:
+        raise BarkFileError(
+            f"{work} has no weights yet for: {', '.join(missing)}. Run their trainings; see docs/nano.md"
+        )
+    output.mkdir(parents=True, exist_ok=True)
+    for stage, path in SOURCES.items():
+        convert(work / path, output / f"{stage}.safetensors", torch.float16)
+    for name in ("spec.json", "vocab.txt"):
+        shutil.copyfile(work / name, output / name)
+    (output / "semantic_tokens.json").write_text(
+        json.dumps(semantic_vocabulary(), ensure_ascii=False), encoding="utf-8"
+    )
+    for speaker in VOICES:
+        if speaker:
+            _write_speaker(work / "data-sound", speaker, output / "speakers" / f"{speaker}.npz")
+    total = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
+    if total > MAX_BYTES:
+        raise BarkFileError(
+            f"nano takes {total:,} bytes in {output}; at most {MAX_BYTES:,} are allowed. Make a network smaller."
+        )
+    return f"nano is in {output}: {total:,} bytes"
+
+
+def _write_speaker(data: Path, speaker: str, path: Path) -> None:
+    """The first clip of a speaker, of the validation split, that is long enough, as a speaker prompt."""
+    spec = nano_spec()
+    for line in (data / "clips.jsonl").read_text(encoding="utf-8").splitlines():
+        entry = json.loads(line)
+        if entry["speaker"] == speaker and entry["split"] == "validation":
+            with np.load(data / "tokens" / f"{entry['name']}.npz", allow_pickle=False) as arrays:
+                semantic, fine = arrays["semantic_prompt"], arrays["fine_prompt"]
+            if SPEAKER_SECONDS <= len(semantic) / spec.semantic_rate <= 2 * SPEAKER_SECONDS:
+                prompt = SpeakerPrompt(semantic, fine[: spec.coarse_codebooks], fine, name=speaker, family=spec.family)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                prompt.save(path)
+                return
+    raise BarkFileError(
+        f"No clip of the voice {speaker!r} in {data} is long enough. Run the step sound with more sentences."
+    )

@@ -1,0 +1,347 @@
+"""Whole trainings of tiny networks: they learn, they repeat themselves, and a kill costs nothing but time."""
+
+import copy
+import dataclasses
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from bark_engine import CoarseSampling, FineSampling, SemanticSampling
+from bark_engine.__main__ import main
+from bark_engine.coarse import generate_coarse
+from bark_engine.errors import BarkError, BarkInputError
+from bark_engine.fine import generate_fine
+from bark_engine.semantic import generate_semantic
+from bark_engine.text import BUNDLED_VOCABULARY, text_to_ids
+from bark_engine.tokens import CoarseTokens, SemanticTokens
+from bark_engine.training.batches import BatchStream, ExampleSource, cut_evenly
+from bark_engine.training.clips import Clip, ClipFolder
+from bark_engine.training.layouts import semantic_example
+from bark_engine.training.loop import Report, Result, Trainer
+from bark_engine.training.lora import TARGETS, LoraPlan, adapter_of, add_lora, fingerprint, merge
+from bark_engine.training.networks import network_shape, new_network, read_network, stage_in
+from bark_engine.training.objectives import Network, collate
+from bark_engine.training.plan import TrainingPlan
+from bark_engine.training.schedule import learning_rate
+from bark_engine.training.state import RunFolder, keep_stage
+from support.clips import SMALL, VOCABULARY, make_clip, write_clips
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def eight_clips(folder: Path, shortest: int = 10) -> list[Clip]:
+    rng = np.random.default_rng(5)
+    clips = [make_clip(SMALL, shortest + number, rng, f"clip {number}") for number in range(8)]
+    write_clips(folder, clips, SMALL.family)
+    return clips
+
+
+def train(
+    network: Network, data: Path, run: Path, plan: TrainingPlan, **options: object
+) -> tuple[Result, list[Report]]:
+    folder = ClipFolder.open(data, SMALL, plan.stage)
+    source = ExampleSource(folder, SMALL, plan.history, VOCABULARY)
+    trainer = Trainer(network, source, RunFolder(run, plan), keep_stage(network, plan.stage, SMALL, None))
+    reports: list[Report] = []
+    return trainer.train(reports.append, **options), reports  # type: ignore[arg-type]
+
+
+def wrong_tokens(stage: str, network: Network, clips: list[Clip]) -> int:
+    """How many tokens of the clips greedy sampling does not return, with the stage function itself."""
+    network.eval()
+    wrong = 0
+    for clip in clips:
+        if stage == "semantic":
+            made = generate_semantic(
+                network,  # type: ignore[arg-type]
+                text_to_ids(clip.text, VOCABULARY, SMALL),
+                SMALL,
+                speaker=None,
+                sampling=SemanticSampling(temperature=None),
+                seed=0,
+            ).ids
+            wanted = clip.semantic
+        elif stage == "coarse":
+            semantic = SemanticTokens(clip.semantic, SMALL.family)  # type: ignore[arg-type]
+            made = generate_coarse(
+                network,  # type: ignore[arg-type]
+                semantic,
+                SMALL,
+                speaker=None,
+                sampling=CoarseSampling(temperature=None),
+                seed=0,
+            ).codes
+            wanted = clip.coarse
+        else:
+            coarse = CoarseTokens(clip.coarse, SMALL.family)  # type: ignore[arg-type]
+            made = generate_fine(
+                network,  # type: ignore[arg-type]
+                coarse,
+                SMALL,
+                speaker=None,
+                sampling=FineSampling(temperature=None),
+                seed=0,
+            ).codes
+            wanted = clip.fine
+        wrong += wanted.size if made.shape != wanted.shape else int((made != wanted).sum())
+    return wrong
+
+
+OVERFIT = {
+    "semantic": TrainingPlan("semantic", steps=180, batch_positions=260, lr=3e-3, warmup=10, weight_decay=0.0),
+    "coarse": TrainingPlan("coarse", steps=160, batch_positions=400, lr=3e-3, warmup=10, weight_decay=0.0),
+    "fine": TrainingPlan("fine", steps=260, batch_positions=200, lr=3e-3, warmup=10, weight_decay=0.0),
+}
+
+
+@pytest.mark.parametrize(("stage", "shortest"), [("semantic", 8), ("coarse", 8), ("fine", 3)])
+def test_eight_clips_are_learned_until_greedy_sampling_returns_them(stage: str, shortest: int, tmp_path: Path):
+    clips = eight_clips(tmp_path / "data", shortest)
+    network = new_network(stage, network_shape(stage, SMALL, 2, 2, 64), seed=1)
+    assert wrong_tokens(stage, network, clips) > 50
+    result, _ = train(network, tmp_path / "data", tmp_path / "run", OVERFIT[stage])
+    assert result.reason == "finished"
+    assert wrong_tokens(stage, network, clips) == 0
+
+
+@pytest.mark.parametrize(
+    ("stage", "width", "steps", "shortest"), [("semantic", 64, 150, 10), ("coarse", 64, 130, 5), ("fine", 128, 260, 3)]
+)
+def test_a_lora_of_rank_8_on_a_frozen_network_learns_them_too(
+    stage: str, width: int, steps: int, shortest: int, tmp_path: Path
+):
+    clips = eight_clips(tmp_path / "data", shortest)
+    base = new_network(stage, network_shape(stage, SMALL, 2, 2, width), seed=1)
+    with torch.no_grad():
+        for name, weight in base.named_parameters():
+            weight.mul_(1.0 if ".ln_" in name else 5.0)  # as active as the layers of a trained network
+    network = copy.deepcopy(base)
+    lora = LoraPlan(rank=8, alpha=16.0, targets=TARGETS)
+    add_lora(network, lora, seed=2)
+    train(network, tmp_path / "data", tmp_path / "run", dataclasses.replace(OVERFIT[stage], lr=1e-2, steps=steps))
+    adapter = adapter_of(network, stage, lora, fingerprint(network), {})
+    assert wrong_tokens(stage, base, clips) > 20
+    merged = merge(base, adapter, stage)  # the frozen network, whose weights nobody has touched
+    assert wrong_tokens(stage, base, clips) == 0
+    merged.remove()
+    assert wrong_tokens(stage, base, clips) > 20
+
+
+SHORT = TrainingPlan(
+    "semantic", steps=12, batch_positions=120, warmup=3, lr=3e-3, validate_every=4, save_every=3, log_every=2
+)
+
+
+def mixed_data(folder: Path) -> Path:
+    """Clips of two speakers and of the voice without a prompt, some of them for validation."""
+    rng = np.random.default_rng(7)
+    speakers = ("", "ann", "bob")
+    clips = [
+        make_clip(SMALL, int(rng.integers(5, 30)), rng, f"c{n}", speakers[n % 3], "train" if n % 5 else "validation")
+        for n in range(30)
+    ]
+    # Few different tokens: that much can be learned about clips that were never seen.
+    clips = [dataclasses.replace(clip, semantic=clip.semantic % 10) for clip in clips]
+    return write_clips(folder, clips, SMALL.family)
+
+
+def weights_of(run: Path) -> dict[str, torch.Tensor]:
+    return torch.load(run / "state" / "latest.pt", weights_only=True)["weights"]
+
+
+def figures_of(run: Path) -> list[dict[str, float]]:
+    """The log without what a clock has measured."""
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k not in ("seconds", "targets_per_second")} for line in lines]
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    ours, theirs = weights_of(one), weights_of(other)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert figures_of(one) == figures_of(other)
+
+
+@pytest.mark.parametrize("stage", ["semantic", "coarse", "fine"])
+def test_the_same_seed_gives_the_same_run_and_another_another(stage: str, tmp_path: Path):
+    data = mixed_data(tmp_path / "data")
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        network = new_network(stage, network_shape(stage, SMALL, 1, 2, 16), seed)
+        train(network, data, tmp_path / name, dataclasses.replace(SHORT, stage=stage, seed=seed))
+    assert_same_run(tmp_path / "a", tmp_path / "b")
+    assert figures_of(tmp_path / "a") != figures_of(tmp_path / "c")
+
+
+KILLED = """
+import os, signal, sys
+sys.path[:0] = [{root!r}, {tests!r}]
+import torch
+from safetensors.torch import load_file
+from support import clips
+from bark_engine.__main__ import main
+
+calls = 0
+original = {target}
+
+def step(*arguments, **named):
+    global calls
+    calls += 1
+    if calls == {call}:
+        {before}
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(*arguments, **named)
+
+{target} = step
+main({arguments!r})
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="the system has no SIGKILL")
+@pytest.mark.parametrize(
+    ("target", "call", "before"),
+    [
+        ("torch.optim.AdamW.step", 8, "original(*arguments, **named)"),  # weights are changed, the step is not over
+        ("torch.save", 2, "arguments[1].write_bytes(b'half a state')"),  # in the middle of writing
+    ],
+)
+def test_a_killed_run_goes_on_as_if_it_had_not_been(target: str, call: int, before: str, tmp_path: Path):
+    data = mixed_data(tmp_path / "data")
+    (tmp_path / "spec.json").write_text(SMALL.to_json())
+    options = {
+        "--data": data,
+        "--spec": tmp_path / "spec.json",
+        "--vocabulary": BUNDLED_VOCABULARY,
+        "--layers": 1,
+        "--heads": 2,
+        "--width": 16,
+        "--steps": SHORT.steps,
+        "--batch-positions": SHORT.batch_positions,
+        "--accumulate": 2,
+        "--validate-every": SHORT.validate_every,
+        "--save-every": SHORT.save_every,
+        "--log-every": SHORT.log_every,
+        "--device": "cpu",
+        "--dtype": "float32",
+    }
+    words = ["train", "semantic", *(str(word) for pair in options.items() for word in pair)]
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    script = KILLED.format(
+        root=str(ROOT),
+        tests=str(ROOT / "tests"),
+        target=target,
+        call=call,
+        before=before,
+        arguments=[*words, "--output", str(killed)],
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert figures_of(killed)[-1]["step"] < SHORT.steps
+    assert main([*words, "--output", str(killed)]) == 0
+    assert main([*words, "--output", str(whole)]) == 0
+    assert_same_run(killed, whole)
+    best = [load_file(run / "best" / "text.safetensors") for run in (killed, whole)]
+    assert all(torch.equal(best[0][name], best[1][name]) for name in best[1])
+
+
+def test_a_run_that_is_stopped_goes_on(tmp_path: Path):
+    data = mixed_data(tmp_path / "data")
+    network = new_network("semantic", network_shape("semantic", SMALL, 1, 2, 16), 0)
+    answers = iter([False] * 5 + [True])
+    result, _ = train(network, data, tmp_path / "a", SHORT, should_stop=lambda: next(answers))
+    assert (result.reason, result.step) == ("stopped", 5)
+    network = new_network("semantic", network_shape("semantic", SMALL, 1, 2, 16), seed=99)  # will be overwritten
+    result, reports = train(network, data, tmp_path / "a", SHORT)
+    assert (result.reason, reports[0].step) == ("finished", 6)
+    network = new_network("semantic", network_shape("semantic", SMALL, 1, 2, 16), 0)
+    train(network, data, tmp_path / "b", SHORT)
+    assert_same_run(tmp_path / "a", tmp_path / "b")
+    result, reports = train(network, data, tmp_path / "b", SHORT)
+    assert (result.reason, result.step, reports) == ("finished", 12, [])
+
+
+def test_the_best_weights_are_kept_and_patience_ends_a_run(tmp_path: Path):
+    data = mixed_data(tmp_path / "data")
+    network = new_network("semantic", network_shape("semantic", SMALL, 1, 2, 16), 0)
+    # Nothing more can be learned about the tokens of another clip: the validation loss soon rises.
+    plan = dataclasses.replace(SHORT, steps=400, lr=2e-2, validate_every=10, patience=3)
+    result, reports = train(network, data, tmp_path / "run", plan)
+    assert result.reason == "patience"
+    assert result.step == result.best_step + 30 < 400
+    assert result.best_step > 0
+    assert result.best_loss == min(r.validation_loss for r in reports if r.validation_loss is not None)
+    kept = stage_in(tmp_path / "run" / "best" / "text.safetensors", "semantic")
+    folder = ClipFolder.open(data, SMALL, "semantic")
+    source = ExampleSource(folder, SMALL, plan.history, VOCABULARY)
+    best = read_network(kept, "semantic", SMALL)
+    trainer = Trainer(best, source, RunFolder(tmp_path / "run", plan), keep_stage(best, "semantic", SMALL, None))
+    measured = trainer.validation_loss([collate(source.validation(plan.validation_clips), SMALL)])
+    assert measured == pytest.approx(result.best_loss, rel=1e-5)
+
+
+def test_the_folder_of_another_run_is_refused(tmp_path: Path):
+    data = mixed_data(tmp_path / "data")
+    network = new_network("semantic", network_shape("semantic", SMALL, 1, 2, 16), 0)
+    train(network, data, tmp_path / "run", dataclasses.replace(SHORT, steps=1))
+    with pytest.raises(BarkInputError, match=r"lr was 0\.003, is 0\.001"):
+        train(network, data, tmp_path / "run", dataclasses.replace(SHORT, lr=1e-3))
+
+
+def test_a_loss_that_is_no_number_ends_the_run_with_a_sentence(tmp_path: Path):
+    data = mixed_data(tmp_path / "data")
+    network = new_network("semantic", network_shape("semantic", SMALL, 1, 2, 16), 0)
+    with torch.no_grad():
+        network.get_parameter("transformer.ln_f.weight").fill_(torch.nan)
+    with pytest.raises(BarkError, match="not a number at step 1"):
+        train(network, data, tmp_path / "run", dataclasses.replace(SHORT, validation_clips=0))
+
+
+def test_an_epoch_has_every_clip_once_and_batches_are_of_similar_length(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    clips = [make_clip(SMALL, int(rng.integers(5, 32)), rng, f"c{n}") for n in range(50)]
+    source = ExampleSource(
+        ClipFolder.open(write_clips(tmp_path / "data", clips, SMALL.family), SMALL, "semantic"), SMALL, 0.5, VOCABULARY
+    )
+    stream = BatchStream(source, range(50), batch_positions=150, seed=3)
+    seen = [tuple(example.targets.tolist()) for number in range(40) for example in stream.batch(number)]
+    assert len(set(seen)) == 50
+    assert max(seen.count(one) for one in set(seen)) - min(seen.count(one) for one in set(seen)) <= 1
+    for number in range(16):
+        lengths = [example.length for example in stream.batch(number)]
+        assert 75 < sum(lengths) < 300
+    again = BatchStream(source, range(50), batch_positions=150, seed=3)
+    for number in (17, 3):  # in any order
+        ours, theirs = stream.batch(number), again.batch(number)
+        assert [one.ids.tolist() for one in ours] == [one.ids.tolist() for one in theirs]  # type: ignore[union-attr]
+
+
+def test_pieces_are_never_empty(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    text_ids = np.full(1, SMALL.text_offset)
+    for lengths in ([1] * 8, [30] + [1] * 7, [1] * 7 + [30], [30, 30, 1, 1, 1, 1, 1, 1, 1, 1]):
+        examples = [semantic_example(make_clip(SMALL, n, rng), None, text_ids, SMALL) for n in lengths]
+        pieces = cut_evenly(list(examples), 8)
+        assert all(pieces)
+        assert [example for piece in pieces for example in piece] == examples
+
+
+def test_the_learning_rate_rises_falls_and_ends_where_it_should():
+    plan = TrainingPlan("fine", steps=101, warmup=10, lr=1.0, min_lr_ratio=0.1)
+    rates = [learning_rate(step, plan) for step in range(101)]
+    assert rates[:10] == pytest.approx(np.linspace(0.1, 1.0, 10))
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert (rates[10], rates[55], rates[100]) == pytest.approx((1.0, 0.55, 0.1))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("steps", 0), ("lr", 0.0), ("lr", float("nan")), ("history", 1.1), ("stage", "text")]
+)
+def test_impossible_settings_are_refused(field: str, value: object):
+    with pytest.raises(BarkInputError, match=field):
+        TrainingPlan(**{"stage": "fine", field: value})  # type: ignore[arg-type]
