@@ -148,3 +148,24 @@ def test_what_is_missing_or_damaged_is_said(tmp_path: Path):
     (data / "clips.jsonl").write_text("\n")
     with pytest.raises(BarkFileError, match="lists no clips"):
         ClipFolder.open(data, TOY, "fine")
+
+
+def test_the_end_of_a_clip_is_cut_from_all_its_tokens_alike():
+    clip = make_clip(TOY, 30, np.random.default_rng(0))
+    end = clip.end(0.2, TOY)
+    assert [len(end.semantic), end.coarse.shape[1], end.fine.shape[1]] == [10, 15, 15]
+    for part in ("semantic", "coarse", "fine"):
+        whole, cut = getattr(clip, part), getattr(end, part)
+        assert np.array_equal(whole[..., -cut.shape[-1] :], cut)
+    assert len(clip.end(99, TOY).semantic) == len(clip.semantic)
+    assert len(clip.end(0.001, TOY).semantic) == 2, "a speaker prompt of one token cannot be used"
+
+
+def test_a_history_is_as_long_as_was_asked(tmp_path: Path):
+    folder = ClipFolder.open(folder_of(tmp_path / "data", ann=[30, 40, 45]), TOY, "semantic")
+    source = ExampleSource(folder, TOY, 1.0, VOCABULARY, history_seconds=0.2)
+    for number in range(3):
+        example = source.draw(number, np.random.default_rng(number))
+        past = example.history[example.history != TOY.end_token]
+        assert len(past) == 10
+        assert any(np.array_equal(past, clip.semantic[-10:]) for clip in folder.clips if clip != folder.clips[number])

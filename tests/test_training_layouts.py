@@ -29,7 +29,7 @@ from support.clips import HEADS, LAYERS, TOY, WIDTH, make_clip
 
 
 def network_for(stage: str, spec: BarkSpec = TOY):
-    network = new_network(stage, network_shape(stage, spec, LAYERS, HEADS, WIDTH), seed=3)
+    network = new_network(stage, network_shape(stage, spec, LAYERS, HEADS, WIDTH), spec, seed=3)
     with torch.no_grad():
         for weight in network.parameters():
             weight.mul_(4.0)  # so that attention and logits are far from even, as in a trained network

@@ -28,7 +28,7 @@ PLAN = LoraPlan(rank=4, alpha=8.0, targets=TARGETS)
 
 
 def network_of(stage: str = "semantic", width: int = 32, seed: int = 0) -> Network:
-    network = new_network(stage, network_shape(stage, SMALL, 2, 2, width), seed)
+    network = new_network(stage, network_shape(stage, SMALL, 2, 2, width), SMALL, seed)
     with torch.no_grad():
         rng = torch.Generator().manual_seed(seed)
         for weight in network.parameters():

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from bark_engine import CoarseSampling, FineSampling, SemanticSampling
 from bark_engine.__main__ import main
 from bark_engine.coarse import generate_coarse
-from bark_engine.errors import BarkError, BarkInputError
+from bark_engine.errors import BarkError, BarkFileError, BarkInputError
 from bark_engine.fine import generate_fine
 from bark_engine.semantic import generate_semantic
 from bark_engine.text import BUNDLED_VOCABULARY, text_to_ids
@@ -28,6 +28,7 @@ from bark_engine.training.loop import Report, Result, Trainer
 from bark_engine.training.lora import TARGETS, LoraPlan, adapter_of, add_lora, fingerprint, merge
 from bark_engine.training.networks import network_shape, new_network, read_network, stage_in
 from bark_engine.training.objectives import Network, collate
+from bark_engine.training.optimizers import Optimizer
 from bark_engine.training.plan import TrainingPlan
 from bark_engine.training.schedule import learning_rate
 from bark_engine.training.state import RunFolder, keep_stage
@@ -101,12 +102,18 @@ OVERFIT = {
 }
 
 
-@pytest.mark.parametrize(("stage", "shortest"), [("semantic", 8), ("coarse", 8), ("fine", 3)])
-def test_eight_clips_are_learned_until_greedy_sampling_returns_them(stage: str, shortest: int, tmp_path: Path):
+@pytest.mark.parametrize(
+    ("stage", "shortest", "optimizer"),
+    [("semantic", 8, "adamw"), ("coarse", 8, "adamw"), ("fine", 3, "adamw"), ("semantic", 8, "muon")],
+)
+def test_eight_clips_are_learned_until_greedy_sampling_returns_them(
+    stage: str, shortest: int, optimizer: str, tmp_path: Path
+):
     clips = eight_clips(tmp_path / "data", shortest)
-    network = new_network(stage, network_shape(stage, SMALL, 2, 2, 64), seed=1)
+    network = new_network(stage, network_shape(stage, SMALL, 2, 2, 64), SMALL, seed=1)
     assert wrong_tokens(stage, network, clips) > 50
-    result, _ = train(network, tmp_path / "data", tmp_path / "run", OVERFIT[stage])
+    plan = dataclasses.replace(OVERFIT[stage], optimizer=optimizer)
+    result, _ = train(network, tmp_path / "data", tmp_path / "run", plan)
     assert result.reason == "finished"
     assert wrong_tokens(stage, network, clips) == 0
 
@@ -118,7 +125,7 @@ def test_a_lora_of_rank_8_on_a_frozen_network_learns_them_too(
     stage: str, width: int, steps: int, shortest: int, tmp_path: Path
 ):
     clips = eight_clips(tmp_path / "data", shortest)
-    base = new_network(stage, network_shape(stage, SMALL, 2, 2, width), seed=1)
+    base = new_network(stage, network_shape(stage, SMALL, 2, 2, width), SMALL, seed=1)
     with torch.no_grad():
         for name, weight in base.named_parameters():
             weight.mul_(1.0 if ".ln_" in name else 5.0)  # as active as the layers of a trained network
@@ -173,7 +180,7 @@ def assert_same_run(one: Path, other: Path) -> None:
 def test_the_same_seed_gives_the_same_run_and_another_another(stage: str, tmp_path: Path):
     data = mixed_data(tmp_path / "data")
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        network = new_network(stage, network_shape(stage, SMALL, 1, 2, 16), seed)
+        network = new_network(stage, network_shape(stage, SMALL, 1, 2, 16), SMALL, seed)
         train(network, data, tmp_path / name, dataclasses.replace(SHORT, stage=stage, seed=seed))
     assert_same_run(tmp_path / "a", tmp_path / "b")
     assert figures_of(tmp_path / "a") != figures_of(tmp_path / "c")
@@ -205,13 +212,17 @@ main({arguments!r})
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="the system has no SIGKILL")
 @pytest.mark.parametrize(
-    ("target", "call", "before"),
+    ("optimizer", "target", "call", "before"),
     [
-        ("torch.optim.AdamW.step", 8, "original(*arguments, **named)"),  # weights are changed, the step is not over
-        ("torch.save", 2, "arguments[1].write_bytes(b'half a state')"),  # in the middle of writing
+        # weights are changed, the step is not over
+        ("adamw", "torch.optim.AdamW.step", 8, "original(*arguments, **named)"),
+        ("muon", "torch.optim.Muon.step", 8, "original(*arguments, **named)"),
+        ("adamw", "torch.save", 2, "arguments[1].write_bytes(b'half a state')"),  # in the middle of writing
     ],
 )
-def test_a_killed_run_goes_on_as_if_it_had_not_been(target: str, call: int, before: str, tmp_path: Path):
+def test_a_killed_run_goes_on_as_if_it_had_not_been(
+    optimizer: str, target: str, call: int, before: str, tmp_path: Path
+):
     data = mixed_data(tmp_path / "data")
     (tmp_path / "spec.json").write_text(SMALL.to_json())
     options = {
@@ -224,6 +235,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(target: str, call: int, befo
         "--steps": SHORT.steps,
         "--batch-positions": SHORT.batch_positions,
         "--accumulate": 2,
+        "--optimizer": optimizer,
         "--validate-every": SHORT.validate_every,
         "--save-every": SHORT.save_every,
         "--log-every": SHORT.log_every,
@@ -250,16 +262,44 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(target: str, call: int, befo
     assert all(torch.equal(best[0][name], best[1][name]) for name in best[1])
 
 
+def test_the_state_of_one_optimizer_is_not_taken_for_the_others(tmp_path: Path):
+    data = mixed_data(tmp_path / "data")
+    run = RunFolder(tmp_path / "a", SHORT)
+    network = new_network("semantic", network_shape("semantic", SMALL, 1, 2, 16), SMALL, 0)
+    train(network, data, run.path, SHORT)
+    with pytest.raises(BarkFileError, match="another optimizer"):
+        run.restore(network, Optimizer(network, "muon", 0.1))
+    with pytest.raises(BarkInputError, match="optimizer was 'adamw', is 'muon'"):
+        train(network, data, run.path, dataclasses.replace(SHORT, optimizer="muon"))
+
+
+def test_muon_moves_the_matrices_of_the_layers_and_adamw_the_rest():
+    network = new_network("semantic", network_shape("semantic", SMALL, 1, 2, 16), SMALL, 0)
+    before = {name: weight.clone() for name, weight in network.state_dict().items()}
+    for weight in network.parameters():
+        weight.grad = torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
+    Optimizer(network, "muon", weight_decay=0.0).step(lr=0.01)
+    for name, weight in network.state_dict().items():
+        moved = (weight - before[name]).flatten()
+        matrix = ".h." in name and weight.ndim == 2
+        # AdamW's first step is ±lr everywhere. Muon's singular values lie around 1 (0.7 … 1.2 after its five rounds).
+        assert (moved.abs().std() < 1e-4) == (not matrix), name
+        if matrix:
+            singular = torch.linalg.svdvals(weight - before[name]) / (0.01 * 0.2 * max(weight.shape) ** 0.5)
+            assert 0.5 < singular.min() <= singular.max() < 1.4, name
+        assert all(weight is None or weight.grad is None for weight in network.parameters())
+
+
 def test_a_run_that_is_stopped_goes_on(tmp_path: Path):
     data = mixed_data(tmp_path / "data")
-    network = new_network("semantic", network_shape("semantic", SMALL, 1, 2, 16), 0)
+    network = new_network("semantic", network_shape("semantic", SMALL, 1, 2, 16), SMALL, 0)
     answers = iter([False] * 5 + [True])
     result, _ = train(network, data, tmp_path / "a", SHORT, should_stop=lambda: next(answers))
     assert (result.reason, result.step) == ("stopped", 5)
-    network = new_network("semantic", network_shape("semantic", SMALL, 1, 2, 16), seed=99)  # will be overwritten
+    network = new_network("semantic", network_shape("semantic", SMALL, 1, 2, 16), SMALL, seed=99)  # will be overwritten
     result, reports = train(network, data, tmp_path / "a", SHORT)
     assert (result.reason, reports[0].step) == ("finished", 6)
-    network = new_network("semantic", network_shape("semantic", SMALL, 1, 2, 16), 0)
+    network = new_network("semantic", network_shape("semantic", SMALL, 1, 2, 16), SMALL, 0)
     train(network, data, tmp_path / "b", SHORT)
     assert_same_run(tmp_path / "a", tmp_path / "b")
     result, reports = train(network, data, tmp_path / "b", SHORT)
@@ -268,7 +308,7 @@ def test_a_run_that_is_stopped_goes_on(tmp_path: Path):
 
 def test_the_best_weights_are_kept_and_patience_ends_a_run(tmp_path: Path):
     data = mixed_data(tmp_path / "data")
-    network = new_network("semantic", network_shape("semantic", SMALL, 1, 2, 16), 0)
+    network = new_network("semantic", network_shape("semantic", SMALL, 1, 2, 16), SMALL, 0)
     # Nothing more can be learned about the tokens of another clip: the validation loss soon rises.
     plan = dataclasses.replace(SHORT, steps=400, lr=2e-2, validate_every=10, patience=3)
     result, reports = train(network, data, tmp_path / "run", plan)
@@ -287,7 +327,7 @@ def test_the_best_weights_are_kept_and_patience_ends_a_run(tmp_path: Path):
 
 def test_the_folder_of_another_run_is_refused(tmp_path: Path):
     data = mixed_data(tmp_path / "data")
-    network = new_network("semantic", network_shape("semantic", SMALL, 1, 2, 16), 0)
+    network = new_network("semantic", network_shape("semantic", SMALL, 1, 2, 16), SMALL, 0)
     train(network, data, tmp_path / "run", dataclasses.replace(SHORT, steps=1))
     with pytest.raises(BarkInputError, match=r"lr was 0\.003, is 0\.001"):
         train(network, data, tmp_path / "run", dataclasses.replace(SHORT, lr=1e-3))
@@ -295,7 +335,7 @@ def test_the_folder_of_another_run_is_refused(tmp_path: Path):
 
 def test_a_loss_that_is_no_number_ends_the_run_with_a_sentence(tmp_path: Path):
     data = mixed_data(tmp_path / "data")
-    network = new_network("semantic", network_shape("semantic", SMALL, 1, 2, 16), 0)
+    network = new_network("semantic", network_shape("semantic", SMALL, 1, 2, 16), SMALL, 0)
     with torch.no_grad():
         network.get_parameter("transformer.ln_f.weight").fill_(torch.nan)
     with pytest.raises(BarkError, match="not a number at step 1"):

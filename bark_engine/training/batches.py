@@ -25,13 +25,22 @@ _ORDER, _POOL, _VALIDATION, _LENGTHS = range(4)  # what a random stream is for
 class ExampleSource:
     """Draws examples of one stage from a data folder.
 
-    `history` is how often a clip is given another clip of its speaker. `tokenizer` is needed by the semantic stage.
+    `history` is how often a clip is given another clip of its speaker, `history_seconds` how much of its end at most
+    (0: all). `tokenizer` is needed by the semantic stage.
     """
 
-    def __init__(self, folder: ClipFolder, spec: BarkSpec, history: float, tokenizer: Tokenizer | None = None):
+    def __init__(
+        self,
+        folder: ClipFolder,
+        spec: BarkSpec,
+        history: float,
+        tokenizer: Tokenizer | None = None,
+        history_seconds: float = 0.0,
+    ):
         self.folder = folder
         self.spec = spec
         self._history = history
+        self._history_seconds = history_seconds
         self._tokenizer = tokenizer
         self._text_ids: dict[int, IntArray] = {}
 
@@ -39,6 +48,8 @@ class ExampleSource:
         """One example of a clip: with a history or without, one of its passes, for fine one of its codebooks."""
         clip = self.folder.clips[number]
         history = self.folder.history_for(number, self._history, rng)
+        if history is not None and self._history_seconds:
+            history = history.end(self._history_seconds, self.spec)
         if self.folder.stage == "semantic":
             return semantic_example(clip, history, self._text(number, clip), self.spec)
         if self.folder.stage == "coarse":

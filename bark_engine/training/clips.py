@@ -14,7 +14,7 @@ import io
 import json
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +52,14 @@ class Clip:
     semantic: Tokens
     coarse: Tokens
     fine: Tokens
+
+    def end(self, seconds: float, spec: BarkSpec) -> "Clip":
+        """The last seconds of the clip, two semantic tokens at least; all of it where it is shorter."""
+        count = max(2, round(seconds * spec.semantic_rate))
+        frames = max(1, round(count * spec.frames_per_semantic))
+        return replace(
+            self, semantic=self.semantic[-count:], coarse=self.coarse[..., -frames:], fine=self.fine[..., -frames:]
+        )
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from .loop import Result, Trainer
 from .lora import ADAPTER_FILE, DEFAULT_TARGETS, TARGETS, LoraPlan, add_lora, keep_adapter
 from .networks import FILE_STAGES, network_shape, new_network, read_network, stage_in
 from .objectives import Network
+from .optimizers import OPTIMIZERS
 from .plan import DTYPES, TrainingPlan
 from .precision import best_training_dtype
 from .screen import Screen
@@ -67,6 +68,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _plan_option(plan, "batch_positions", int, "positions in a batch, about")
     _plan_option(plan, "accumulate", int, "batches per update")
     plan.add_argument(
+        "--optimizer", choices=OPTIMIZERS, default=_PLAN["optimizer"], help="muon learns faster from scratch [adamw]"
+    )
+    plan.add_argument(
         "--lr", type=float, help=f"highest learning rate [{_PLAN['lr']}; with weights {FINE_TUNING_RATE}]"
     )
     _plan_option(plan, "min_lr_ratio", float, "of it at the end")
@@ -74,6 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _plan_option(plan, "weight_decay", float, "of matrices")
     _plan_option(plan, "clip_norm", float, "largest norm of the gradient")
     _plan_option(plan, "history", float, "how often a clip gets another of its speaker as history")
+    _plan_option(plan, "history_seconds", float, "of it at most; 0: as much as the stage reads")
     _plan_option(plan, "validate_every", int, "steps")
     _plan_option(plan, "validation_clips", int, "measured at most")
     _plan_option(plan, "save_every", int, "steps")
@@ -112,7 +117,7 @@ def run(arguments: argparse.Namespace) -> None:
         add_lora(network, lora, plan.seed)
         origin["lora"] = json.loads(json.dumps(dataclasses.asdict(lora)))
     screen.line(_introduction(plan, network, folder))
-    source = ExampleSource(folder, spec, plan.history, tokenizer)
+    source = ExampleSource(folder, spec, plan.history, tokenizer, plan.history_seconds)
     trainer = Trainer(network, source, RunFolder(arguments.output, plan, origin), keep, str(device))
     with _StopSignals() as stop:
         result = trainer.train(screen.step, stop, arguments.max_minutes)
@@ -178,7 +183,7 @@ def _network(arguments: argparse.Namespace, spec: BarkSpec, file: StageFile | No
     if file is not None:
         return read_network(file, arguments.stage, spec)
     shape = network_shape(arguments.stage, spec, arguments.layers, arguments.heads, arguments.width)
-    return new_network(arguments.stage, shape, arguments.seed)
+    return new_network(arguments.stage, shape, spec, arguments.seed)
 
 
 def _read_spec(path: Path) -> BarkSpec:

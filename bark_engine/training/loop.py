@@ -16,12 +16,10 @@ from torch import nn
 from ..errors import BarkError, BarkInputError
 from .batches import BatchStream, ExampleSource, cut_by_size
 from .curves import draw_curves
-from .networks import parameter_groups
 from .objectives import Batch, Network, collate, losses
+from .optimizers import Optimizer
 from .schedule import learning_rate
 from .state import BEST_FOLDER, Keep, Progress, RunFolder
-
-BETAS = (0.9, 0.95)  # GPT-3's (Brown et al. 2020), and nanoGPT's
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +78,7 @@ class Trainer:
         plan = self.run.plan
         self.run.prepare()
         self.network.to(self.device).train()
-        optimizer = torch.optim.AdamW(
-            parameter_groups(self.network, plan.weight_decay), lr=plan.lr, betas=BETAS, fused=True
-        )
+        optimizer = Optimizer(self.network, plan.optimizer, plan.weight_decay)
         progress = self.run.restore(self.network, optimizer)
         stream = BatchStream(self.source, numbers, plan.batch_positions, plan.seed)
         measured = self.source.validation(plan.validation_clips)
@@ -113,7 +109,7 @@ class Trainer:
     def _step(
         self,
         progress: Progress,
-        optimizer: torch.optim.Optimizer,
+        optimizer: Optimizer,
         stream: BatchStream,
         session: "_Session",
         validation: list[Batch],
@@ -121,8 +117,6 @@ class Trainer:
         """One update of the weights, a line in the log when one is due, and a validation when one is due."""
         plan, began = self.run.plan, time.monotonic()
         lr = learning_rate(progress.step, plan)
-        for group in optimizer.param_groups:
-            group["lr"] = lr
         first = progress.step * plan.accumulate
         batches = [
             collate(stream.batch(number), self.source.spec, self.device)
@@ -142,8 +136,7 @@ class Trainer:
                 f"The loss or its gradient is not a number at step {progress.step + 1:,}. Start again with a lower "
                 "learning rate or a longer warm-up; the last saved state is untouched."
             )
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.step(lr)
         progress.step += 1
         progress.loss_sum += total * weight
         progress.loss_weight += weight
@@ -176,7 +169,7 @@ class Trainer:
         self.network.train()
         return total / sum(batch.weight for batch in batches)
 
-    def _save(self, progress: Progress, optimizer: torch.optim.Optimizer, session: "_Session", validated: bool) -> None:
+    def _save(self, progress: Progress, optimizer: Optimizer, session: "_Session", validated: bool) -> None:
         if not validated:  # without validation clips, the latest weights are the best that is known
             self.keep(self.run.path / BEST_FOLDER, progress)
         self.run.save(self.network, optimizer, progress)

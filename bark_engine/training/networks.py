@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor
 
 from ..checkpoint import StageFile, describe, load_stage
 from ..errors import BarkFileError, BarkInputError
@@ -17,6 +17,8 @@ FILE_STAGES = {"semantic": "text", "coarse": "coarse", "fine": "fine"}
 """What the stages are called in weight files."""
 
 DEVIATION = 0.02  # of all weights; GPT-2 (Radford et al. 2019) and nanoGPT's model.py
+PERIODS = (0.03, 30.0)  # seconds, of the clock in the positions: from two frames to twice the longest speech
+TEXT_RATE = 12.0  # text tokens per second of speech, about
 
 
 def network_shape(stage: str, spec: BarkSpec, layers: int, heads: int, width: int) -> NetworkShape:
@@ -39,11 +41,12 @@ def network_shape(stage: str, spec: BarkSpec, layers: int, heads: int, width: in
     return NetworkShape(layers, heads, width, spec.fine_window, rows, rows, codebooks=spec.fine_codebooks)
 
 
-def new_network(stage: str, shape: NetworkShape, seed: int) -> Network:
+def new_network(stage: str, shape: NetworkShape, spec: BarkSpec, seed: int) -> Network:
     """A network with GPT-2's first weights: normal with deviation 0.02, what is added to the residual stream less.
 
     A projection back to the residual stream has 0.02 / √(2 · layers), so that the sum of all layers keeps its size.
-    Drawn from a generator of its own; the same seed gives the same weights.
+    Drawn from a generator of its own; the same seed gives the same weights. Positions begin with a clock on top
+    (`clock`), so that what sounds at one time looks alike wherever it stands, and need not learn that first.
     """
     rng = torch.Generator().manual_seed(seed)
     with torch.device("meta"):
@@ -56,7 +59,33 @@ def new_network(stage: str, shape: NetworkShape, seed: int) -> Network:
             else:
                 residual = name.endswith("c_proj.weight")
                 weight.normal_(0.0, DEVIATION / math.sqrt(2 * shape.n_layer) if residual else DEVIATION, generator=rng)
+        network.transformer.wpe.weight.add_(DEVIATION * clock(position_seconds(stage, spec, shape), shape.n_embd))
     return network
+
+
+def position_seconds(stage: str, spec: BarkSpec, shape: NetworkShape) -> Tensor:
+    """At what second each position of a network is, `[positions]`, counted from the start of what it makes.
+
+    A position that holds a token is at the time of the next one, which it predicts. For the text, whose time nobody
+    knows, TEXT_RATE is a guess.
+    """
+    places = torch.arange(shape.block_size, dtype=torch.float32)
+    if stage == "fine":
+        return places / spec.frame_rate
+    ahead, rate, ahead_rate = {
+        "semantic": (spec.text_length, spec.semantic_rate, TEXT_RATE),
+        "coarse": (spec.coarse_semantic_window, spec.frame_rate * spec.coarse_codebooks, spec.semantic_rate),
+    }[stage]
+    return torch.where(places < ahead, places / ahead_rate, (places - ahead) / rate)
+
+
+def clock(seconds: Tensor, width: int) -> Tensor:
+    """Times `[T]` as sines and cosines of many periods, `[T, width]`, mean square 1 (Vaswani et al. 2017, §3.5)."""
+    shortest, longest = PERIODS
+    pairs = torch.arange((width + 1) // 2)
+    periods = shortest * (longest / shortest) ** (pairs / max(1, len(pairs) - 1))
+    phases = 2 * math.pi * seconds[:, None] / periods
+    return math.sqrt(2) * torch.stack([phases.sin(), phases.cos()], dim=2).flatten(1)[:, :width]
 
 
 def read_network(file: StageFile, stage: str, spec: BarkSpec) -> Network:
@@ -80,14 +109,3 @@ def stage_in(path: Path, stage: str) -> StageFile:
             f"whose weights are called {wanted}. Give the file of that stage."
         )
     return found
-
-
-def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict]:
-    """What can be trained, for AdamW: matrices decay; embeddings, which are looked up, norms and biases do not."""
-    decaying, others = [], []
-    for name, weight in network.named_parameters():
-        if weight.requires_grad:
-            looked_up = any(part in name for part in (".wte.", ".wtes.", ".wpe."))
-            (others if looked_up or weight.ndim < 2 else decaying).append(weight)
-    groups = [{"params": decaying, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]

@@ -7,6 +7,7 @@ from typing import Any
 from ..errors import BarkInputError
 from ..sampling import check_seed
 from .clips import STAGES
+from .optimizers import ADAMW, OPTIMIZERS
 
 DTYPES = ("float32", "bfloat16")
 
@@ -19,12 +20,14 @@ class TrainingPlan:
     """How one stage is trained. The same plan, data and first weights give the same run.
 
     stage: "semantic", "coarse" or "fine". steps: updates of the weights. batch_positions: positions (padding included)
-    of a batch, about; accumulate: batches per update. lr: highest learning rate, reached after `warmup` steps, then a
-    cosine down to `min_lr_ratio` of it at the last step. weight_decay: of matrices, not of embeddings and norms.
-    clip_norm: largest norm of the gradient. dtype: of the arithmetic, "float32" or "bfloat16"; weights are float32.
-    history: how often a clip is given another clip of its speaker as its past. validate_every, save_every, log_every:
-    in steps; validation_clips: how many clips are measured at most. patience: validations in a row without a better
-    one after which the run ends, 0 for never.
+    of a batch, about; accumulate: batches per update. optimizer: "adamw", or "muon", which is for new networks. lr:
+    highest learning rate, reached after `warmup` steps, then a cosine down to `min_lr_ratio` of it at the last step.
+    weight_decay: of matrices, not of embeddings and norms. clip_norm: largest norm of the gradient. dtype: of the
+    arithmetic, "float32" or "bfloat16"; weights are float32. history: how often a clip is given another clip of its
+    speaker as its past; history_seconds: how much of that clip's end at most, 0 for as much as the stage reads (a short
+    past leaves the coarse stage more new tokens in a pass). validate_every, save_every, log_every: in steps;
+    validation_clips: how many clips are measured at most. patience: validations in a row without a better one after
+    which the run ends, 0 for never.
 
     Raises BarkInputError for a setting out of range.
     """
@@ -33,6 +36,7 @@ class TrainingPlan:
     steps: int = 2_000
     batch_positions: int = 6_000
     accumulate: int = 1
+    optimizer: str = ADAMW
     lr: float = 1e-3
     min_lr_ratio: float = 0.1
     warmup: int = 100
@@ -41,6 +45,7 @@ class TrainingPlan:
     dtype: str = "float32"
     seed: int = 0
     history: float = 0.5
+    history_seconds: float = 0.0
     validate_every: int = 200
     validation_clips: int = 256
     save_every: int = 200
@@ -50,6 +55,7 @@ class TrainingPlan:
     def __post_init__(self) -> None:
         _one_of("stage", self.stage, STAGES)
         _one_of("dtype", self.dtype, DTYPES)
+        _one_of("optimizer", self.optimizer, OPTIMIZERS)
         check_seed(self.seed)
         for name in ("steps", "batch_positions", "accumulate", "validate_every", "save_every", "log_every"):
             _whole(name, getattr(self, name), 1)
@@ -60,6 +66,7 @@ class TrainingPlan:
         _between("weight_decay", self.weight_decay, 0.0, 10.0)
         _between("clip_norm", self.clip_norm, 1e-6, 1e6)
         _between("history", self.history, 0.0, 1.0)
+        _between("history_seconds", self.history_seconds, 0.0, 3_600.0)
 
 
 def _one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:

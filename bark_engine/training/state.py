@@ -24,6 +24,7 @@ from ..checkpoint import save_stage
 from ..errors import BarkFileError, BarkInputError
 from ..spec import BarkSpec
 from .networks import FILE_STAGES
+from .optimizers import Optimizer
 from .plan import CHANGEABLE, TrainingPlan
 
 LOG_FILE, PLAN_FILE, STATE_FILE = "log.jsonl", "plan.json", "state/latest.pt"
@@ -102,7 +103,7 @@ class RunFolder:
         with replacing(plan_file, "The plan of the training") as temporary:
             temporary.write_text(json.dumps(now, indent=1) + "\n", encoding="utf-8")
 
-    def save(self, network: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+    def save(self, network: nn.Module, optimizer: Optimizer, progress: Progress) -> None:
         """Write the state, complete or not at all."""
         weights = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
         state = {"progress": asdict(progress), "weights": weights, "optimizer": optimizer.state_dict()}
@@ -112,7 +113,7 @@ class RunFolder:
             except RuntimeError as error:  # torch.save reports a full disk like this
                 raise OSError(str(error)) from None
 
-    def restore(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
+    def restore(self, network: nn.Module, optimizer: Optimizer) -> Progress:
         """Put the saved state, if there is one, into the network and the optimizer, and cut the log back to it."""
         path = self.path / STATE_FILE
         if not path.exists():
