@@ -1,10 +1,11 @@
-"""Train nano's codec: an EnCodec of 0.7 M parameters on speech of three voices, judged by spectra alone.
+"""Train nano's codec: an EnCodec of 0.7 M parameters on speech of three voices, judged by spectra and samples.
 
 The loss is that of the field's simple recipe: L1 of log-mel spectra at several window lengths, spectral convergence
-(Yamamoto et al., "Parallel WaveGAN", 2020, eq. 3), a little L1 of the samples and the quantizer's commitment loss.
-There is no discriminator. Two things make it learn from the first step: speech is brought to about unit loudness
-(GAIN, folded into the first and last layers at the end) and the layers are scaled to it (`build_codec`). Quantization
-starts only after UNQUANTIZED_STEPS, when there is something to quantize.
+(Yamamoto et al., "Parallel WaveGAN", 2020, eq. 3), the distance of the samples and the quantizer's commitment loss.
+There is no discriminator. Three things make it learn from the first step (docs/log.md): speech is brought to about unit
+loudness (GAIN, folded into the first and last layers at the end), the layers are scaled to it (`build_codec`), and the
+weights are moved by Muon. The samples weigh much until there is something to quantize, and little afterwards, when the
+tokens should carry what is heard.
 """
 
 import json
@@ -18,7 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations, parametrize
+from torch.nn.utils import parametrize
 
 from ...atomic import replacing
 from ...codec import Codec, CodecShape
@@ -27,6 +28,7 @@ from ...spec import SUNO
 SHAPE = CodecShape(filters=8, dimension=64, lstm_layers=1)
 GAIN = 8.0
 UNQUANTIZED_STEPS = 400
+WAVE_WEIGHT, LATER_WAVE_WEIGHT = 2.0, 0.25  # of the samples in the loss, before and after
 CLIPS, CLIP_FRAMES = 10, 60  # per step: ten pieces of 0.8 s
 
 # (FFT size, hop, mel bands); windows are as long as the FFT
@@ -35,10 +37,15 @@ RESOLUTIONS = ((256, 64, 40), (512, 128, 64), (1_024, 256, 80), (2_048, 512, 128
 
 @dataclass(frozen=True, slots=True)
 class CodecPlan:
-    """How long and how fast: `steps` of Adam at `rate` falling to nothing by a cosine, all drawn from `seed`."""
+    """How long and how fast: `steps` updates, all drawn from `seed`.
 
-    steps: int = 6_000
-    rate: float = 1e-3
+    Matrices are moved by Muon at `rate`, in parts of their own size; biases by Adam at `bias_rate`. Both rates fall to
+    nothing by a cosine.
+    """
+
+    steps: int = 4_000
+    rate: float = 0.02
+    bias_rate: float = 1e-3
     seed: int = 0
     save_every: int = 250
 
@@ -83,7 +90,7 @@ class SpectralLoss(nn.Module):
 
 
 def build_codec(waves: Tensor) -> Codec:
-    """A codec to be trained on waves like these `[B, 1, n]`: every convolution with weight norm, as EnCodec's is.
+    """A codec to be trained on waves like these `[B, 1, n]`, with the kernels as matrices, which Muon needs.
 
     The layers are scaled one after another so that each puts out deviation 1 for these waves (LSUV, Mishkin and Matas
     2016, without its orthogonal start). With PyTorch's own start the thirty convolutions shrink the signal to nothing
@@ -107,15 +114,31 @@ def build_codec(waves: Tensor) -> Codec:
         last = [layer for layer in codec.decoder.modules() if isinstance(layer, nn.Conv1d)][-1]
         last.weight *= 0.3  # begin quietly: noise as loud as speech is farther from it than silence
     for layer in convolutions:
-        parametrizations.weight_norm(layer)
+        parametrize.register_parametrization(layer, "weight", _AsMatrix(layer.get_parameter("weight"), layer))
     for layer in codec.quantizer.vq.layers:
         # EnCodec's own revival of unused codes is undone by the moving average of the same step; see revive_codes.
         layer._codebook.threshold_ema_dead_code = 0
     return codec
 
 
+class _AsMatrix(nn.Module):
+    """Holds a kernel as a matrix `[out, in · width]`."""
+
+    def __init__(self, weight: Tensor, layer: nn.Module):
+        super().__init__()
+        self._transposed = isinstance(layer, nn.ConvTranspose1d)  # whose kernels are [in, out, width]
+        self._size = weight.transpose(0, 1).shape if self._transposed else weight.shape
+
+    def forward(self, matrix: Tensor) -> Tensor:
+        weight = matrix.view(self._size)
+        return weight.transpose(0, 1) if self._transposed else weight
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        return (weight.transpose(0, 1) if self._transposed else weight).flatten(1)
+
+
 def folded(codec: Codec) -> dict[str, Tensor]:
-    """The weights of a trained codec as the engine reads them: weight norm applied, GAIN inside the outer layers."""
+    """The weights of a trained codec as the engine reads them: plain kernels, GAIN inside the outer layers."""
     plain = Codec(SHAPE)
     for layer in codec.modules():
         if isinstance(layer, nn.Conv1d | nn.ConvTranspose1d) and parametrize.is_parametrized(layer):
@@ -149,13 +172,18 @@ def train_codec(
     torch.manual_seed(plan.seed)
     first = torch.from_numpy(_pieces(clips, np.random.default_rng(plan.seed)))[:, None] * GAIN
     codec, loss_of = build_codec(first), SpectralLoss()
-    optimizer = torch.optim.Adam(codec.parameters(), lr=plan.rate, fused=True)
+    matrices = [weight for weight in codec.parameters() if weight.ndim == 2]
+    others = [weight for weight in codec.parameters() if weight.ndim != 2]
+    # Muon's own scale: a matrix scaled by build_codec moves by about `rate` of itself.
+    muon = torch.optim.Muon(matrices, lr=plan.rate, weight_decay=0.0, adjust_lr_fn="original")
+    optimizers = (muon, torch.optim.Adam(others, lr=plan.bias_rate, fused=True))
     state_file, log_file = folder / "state.pt", folder / "log.jsonl"
     step = 0
     if state_file.is_file():
         state = torch.load(state_file, weights_only=True)
         codec.load_state_dict(state["codec"])
-        optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         step = state["step"]
     started, sums = time.monotonic(), []
     while step < plan.steps:
@@ -165,19 +193,21 @@ def train_codec(
             revive_codes(codec, clips, np.random.default_rng((plan.seed, step, 1)))
         torch.manual_seed(hash((plan.seed, step)) % 2**63)  # the quantizer draws from the global generator
         rng = np.random.default_rng((plan.seed, step))
-        rate = plan.rate * min(1.0, (step + 1) / 20) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / plan.steps)))
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+        part = min(1.0, (step + 1) / 50) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / plan.steps)))
+        for optimizer, rate in zip(optimizers, (plan.rate, plan.bias_rate), strict=True):
+            optimizer.param_groups[0]["lr"] = rate * part
         wave = torch.from_numpy(_pieces(clips, rng))[:, None] * GAIN  # [B, 1, n]
-        loss, spectral = _loss(codec, wave, loss_of, step, rng)
-        optimizer.zero_grad()
+        loss, parts = _loss(codec, wave, loss_of, step, rng)
         loss.backward()
-        nn.utils.clip_grad_norm_(codec.parameters(), 5.0)
-        optimizer.step()
-        sums.append(spectral)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        sums.append(parts)
         step += 1
         if step % plan.save_every == 0 or step == plan.steps:
-            record = {"step": step, "loss": float(np.mean(sums)), "rate": rate, "seconds": time.monotonic() - started}
+            spectral, samples = np.mean(sums, axis=0).round(4).tolist()
+            record = {"step": step, "loss": spectral, "samples": samples, "rate": plan.rate * part}
+            record |= {"seconds": round(time.monotonic() - started, 1)}
             record |= validate(codec, held_out, loss_of, quantized=step > UNQUANTIZED_STEPS)
             with log_file.open("a") as log:
                 log.write(json.dumps(record) + "\n")
@@ -185,7 +215,8 @@ def train_codec(
                 report(json.dumps(record))
             sums = []
             with replacing(state_file, "the state of the training") as temporary:
-                torch.save({"codec": codec.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, temporary)
+                saved = [optimizer.state_dict() for optimizer in optimizers]
+                torch.save({"codec": codec.state_dict(), "optimizers": saved, "step": step}, temporary)
     return codec.eval()
 
 
@@ -254,7 +285,8 @@ def _pieces(clips: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
 
 def _loss(
     codec: Codec, wave: Tensor, loss_of: SpectralLoss, step: int, rng: np.random.Generator
-) -> tuple[Tensor, float]:
+) -> tuple[Tensor, tuple[float, float]]:
+    """What is made smaller, and two parts of it for the log: the spectral loss, the distance of the samples."""
     latent = codec.encoder(wave)
     commitment = wave.new_zeros(())
     if step >= UNQUANTIZED_STEPS:
@@ -265,7 +297,13 @@ def _loss(
         commitment = penalties.mean()
     made = codec.decoder(latent)[..., : wave.shape[-1]]
     spectral = loss_of(made[:, 0], wave[:, 0])
-    return spectral + 0.1 * F.l1_loss(made, wave) + 0.25 * commitment, spectral.item()
+    # Per piece, relative to its loudness: 1 for silence in its place.
+    loudness = torch.linalg.vector_norm(wave, dim=-1).clamp_min(10.0)  # a piece may be silent
+    samples = (torch.linalg.vector_norm(made - wave, dim=-1) / loudness).mean()
+    # From the one weight to the other over as many steps as nothing was quantized.
+    later = min(1.0, max(0.0, step / UNQUANTIZED_STEPS - 1))
+    weight = WAVE_WEIGHT * (LATER_WAVE_WEIGHT / WAVE_WEIGHT) ** later
+    return spectral + weight * samples + 0.25 * commitment, (spectral.item(), samples.item())
 
 
 def validate(

@@ -15,10 +15,11 @@ from ...audio import Audio
 from ...codec import Codec, encode_audio
 from ...errors import BarkInputError
 from ...progress import OnStep, silent
+from ...text import Tokenizer, count_tokens
 from ..clips import CLIPS_FILE, TOKENS_FOLDER
-from .family import nano_spec
+from .family import nano_spec, text_vocabulary
 from .phones import semantic_ids
-from .sentences import plain, sentences
+from .sentences import plain, sentences, typeset
 from .voices import at_codec_rate, speak, speaker_of
 
 BENCHMARK = Path(__file__).parents[3] / "benchmarks" / "nano_sentences.txt"
@@ -37,16 +38,19 @@ def write_clips(
 ) -> tuple[int, float]:
     """Speak `texts` into a data folder, with coarse and fine tokens where a codec is given.
 
-    Returns the number of clips and their seconds. Sentences with foreign phones, and those longer than the models'
-    limit, are left out. Clips that are there already are kept, so a run that was stopped goes on.
+    Returns the number of clips and their seconds. Texts with foreign phones, and those longer than the models' limits,
+    are left out. Clips that are there already are kept, so a run that was stopped goes on.
     """
     on_step = on_step or silent
     (folder / TOKENS_FOLDER).mkdir(parents=True, exist_ok=True)
     spec = nano_spec()
+    tokenizer = Tokenizer(text_vocabulary(), "nano's vocabulary", spec.lower_case)
     lines: list[str] = []
     seconds = 0.0
     for number, text in enumerate(texts):
         on_step(number, len(texts))
+        if count_tokens(text, tokenizer) > spec.text_length:
+            continue
         path = folder / TOKENS_FOLDER / f"{number:06d}.npz"
         speaker = speaker_of(number)
         if path.is_file():
@@ -63,7 +67,7 @@ def write_clips(
                     np.savez(temporary, family=np.array(spec.family), **arrays)  # type: ignore[arg-type]
         if count <= spec.max_semantic:
             split = "validation" if number % VALIDATION_EVERY == 0 else "train"
-            entry = {"name": path.stem, "text": text, "speaker": speaker, "split": split}
+            entry = {"name": path.stem, "text": typeset(text, number), "speaker": speaker, "split": split}
             lines.append(json.dumps(entry))
             seconds += count / spec.semantic_rate
     with replacing(folder / CLIPS_FILE, "The list of clips") as temporary:

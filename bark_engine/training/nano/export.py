@@ -15,7 +15,7 @@ from .phones import semantic_vocabulary
 from .voices import VOICES
 
 MAX_BYTES = 16_000_000
-SPEAKER_SECONDS = 3.2  # of a voice: what the text stage reads of a speaker prompt
+SPEAKER_SECONDS = 1.6  # of a voice, and up to twice as much; what follows in training is a past of this length
 CARD = "README.md"
 
 # Where the weights of each stage come from, in the folder of all steps.

@@ -9,6 +9,7 @@ from .phones import PARTS, PHONES
 
 # Pairs of letters that mostly stand for one sound; they shorten the text and spare the network a step of thought.
 _PAIRS = listed("th sh ch ph ck wh qu ee ea oo ou ow ai ay oi ar er or ng ss ll")
+_PRINTED = "’‘“”–—…"  # what people paste
 _ENDINGS = listed("##ing ##ed ##tion ##ly ##es ##ment ##ness")
 # Very common words whose letters seldom begin a word that sounds otherwise: WordPiece takes the longest match.
 _WORDS = listed(
@@ -21,7 +22,7 @@ _WORDS = listed(
 def text_vocabulary() -> list[str]:
     """The entries of nano's `vocab.txt`: letters, digits and signs, pairs of letters, endings, common words."""
     characters = [*string.ascii_lowercase, *string.digits]
-    entries = [*SPECIAL_TOKENS, *string.punctuation, *characters, *_PAIRS]
+    entries = [*SPECIAL_TOKENS, *string.punctuation, *_PRINTED, *characters, *_PAIRS]
     return [*entries, *(f"##{piece}" for piece in [*characters, *_PAIRS]), *_ENDINGS, *_WORDS]
 
 

@@ -21,6 +21,7 @@ PACKAGES = "wordnet-base fortunes fortunes-min miscfiles"
 
 COMMON_WORDS = 20_000
 MIN_WORDS, MAX_WORDS = 2, 30
+JOINED = 0.3  # part of the texts that are several sentences one after another, up to MAX_WORDS words: 12 s in one go
 
 # Part of each source in a corpus; the rest of a source that runs dry goes to the others.
 SHARES = {"examples": 0.36, "definitions": 0.14, "sayings": 0.10, "words": 0.22, "numbers": 0.10, "names": 0.08}
@@ -81,10 +82,11 @@ My house has {s} windows and {a} steps.
 
 
 def sentences(count: int, seed: int, leave_out: frozenset[str] = frozenset()) -> list[str]:
-    """`count` different sentences of 2 to 30 words in an order that depends on `seed` alone.
+    """`count` different texts of 2 to 30 words, most of one sentence, in an order that depends on `seed` alone.
 
-    `leave_out` holds sentences, as `plain` writes them, that must not appear. Raises BarkFileError where a source is
-    not installed, and when there are fewer sentences than asked for.
+    A part of them, JOINED, is made of several of the others. `leave_out` holds sentences, as `plain` writes them, that
+    must not appear. Raises BarkFileError where a source is not installed, and when there are fewer sentences than asked
+    for.
     """
     rng = random.Random(seed)
     finite = {"examples": _examples(), "definitions": _definitions(), "sayings": _sayings()}
@@ -110,7 +112,29 @@ def sentences(count: int, seed: int, leave_out: frozenset[str] = frozenset()) ->
     while len(chosen) < count:
         chosen.append(next(salads))
     rng.shuffle(chosen)
-    return chosen[:count]
+    joined = [_join(chosen, start, rng) for start in rng.sample(range(count), round(JOINED * count))]
+    kept = chosen[: count - len(joined)] + joined
+    rng.shuffle(kept)
+    return kept
+
+
+def _join(chosen: list[str], start: int, rng: random.Random) -> str:
+    """Sentence number `start` and those after it, as many as a length drawn for this text allows."""
+    limit = rng.randint(12, MAX_WORDS)
+    text = chosen[start]
+    for sentence in chosen[start + 1 : start + 5]:
+        if len(text.split()) + len(sentence.split()) > limit:
+            break
+        text += ("" if text[-1] in ".?!" else ".") + " " + sentence
+    return text
+
+
+def typeset(text: str, number: int) -> str:
+    """Text number `number` as it is learned: one in four with the signs of a printed book, which are read alike."""
+    if number % 4:
+        return text
+    text = text.replace("'", "’").replace("...", "…").replace(" - ", " — ")
+    return f"“{text}”" if number % 16 == 0 else text
 
 
 def plain(sentence: str) -> str:
