@@ -7,12 +7,14 @@ This list is the public surface; everything else may move.
 """
 
 from .audio import Audio
-from .bark import Bark, Speech
+from .bark import Bark
 from .errors import BarkDownloadError, BarkError, BarkFileError, BarkInputError, BarkMemoryError
 from .manager import ModelManager
+from .many import Request
 from .sampling import CoarseSampling, FineSampling, SemanticSampling
 from .speaker import SpeakerPrompt
 from .spec import BarkSpec
+from .speech import Speech
 from .tokens import CoarseTokens, FineTokens, SemanticTokens
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "FineSampling",
     "FineTokens",
     "ModelManager",
+    "Request",
     "SemanticSampling",
     "SemanticTokens",
     "SpeakerPrompt",

@@ -1,10 +1,9 @@
-"""The facade that ties the stages together: `Bark`, and `Speech`, what it says."""
+"""The facade that ties the stages together: `Bark`."""
 
 import logging
 import os
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,15 +13,17 @@ from .audio import Audio
 from .checkpoint import StageFile
 from .coarse import generate_coarse
 from .codec import decode_fine, encode_audio
-from .errors import BarkInputError
+from .errors import BarkError, BarkInputError
 from .fine import generate_fine
 from .library.model_sets import DEFAULT_MODELS, ModelSet, find_model_set
 from .manager import ModelManager, shared_manager
+from .many import Request, say_many
 from .progress import OnStep
 from .sampling import CoarseSampling, FineSampling, SemanticSampling, check_seed, require_sampling
 from .semantic import generate_semantic
 from .speaker import SpeakerPrompt, require_speaker
 from .spec import BarkSpec
+from .speech import Speech
 from .text import Tokenizer, text_to_ids
 from .tokens import CoarseTokens, FineTokens, SemanticTokens, require_family, require_type
 from .transformer import NetworkShape
@@ -34,21 +35,6 @@ T = TypeVar("T")
 # Share of the whole time that each stage takes, measured with full-size models on a CPU; only the progress bar of
 # `say` depends on it.
 _SHARES = {"semantic": 0.2, "coarse": 0.6, "fine": 0.18, "decode": 0.02}
-
-
-@dataclass(frozen=True, slots=True)
-class Speech:
-    """What `Bark.say` returns: the sound, and the tokens of every stage on the way to it."""
-
-    audio: Audio
-    semantic: SemanticTokens
-    coarse: CoarseTokens
-    fine: FineTokens
-    seed: int
-
-    def as_speaker(self, name: str = "") -> SpeakerPrompt:
-        """This speech as a voice for the next one."""
-        return SpeakerPrompt(self.semantic, self.coarse, self.fine, name=name)
 
 
 class Bark:
@@ -89,7 +75,7 @@ class Bark:
     ) -> "Bark":
         """Find a set of models; weights are read when a stage first runs.
 
-        models: "small", "large", the name of another set, or the path of a folder or file.
+        models: "nano", "small", "large", the name of another set, or the path of a folder or file.
         text, coarse, fine, codec: another set's name or a path for one stage, to mix sizes.
         device: "auto", "cuda", "cuda:N", "mps" or "cpu". dtype: "auto", "float32", "float16" or "bfloat16"; the codec
         is always float32. folders: searched before the places of `library/model_sets.py`.
@@ -133,7 +119,7 @@ class Bark:
         """
         require_sampling(sampling, SemanticSampling)
         check_seed(seed)
-        self._check_speaker(speaker)
+        self.check_speaker(speaker)
         ids = text_to_ids(text, self.tokenizer, self.spec)
 
         def job(network: Any, frugal: bool) -> SemanticTokens:
@@ -141,7 +127,7 @@ class Bark:
                 network, ids, self.spec, speaker=speaker, sampling=sampling, seed=seed, on_step=on_step, frugal=frugal
             )
 
-        return self._run("text", job)
+        return self.run_stage("text", job)
 
     def semantic_to_coarse(
         self,
@@ -159,7 +145,7 @@ class Bark:
         check_seed(seed)
         require_type(semantic, SemanticTokens, "Semantic to Coarse")
         require_family(semantic, self.spec, "Semantic tokens")
-        self._check_speaker(speaker)
+        self.check_speaker(speaker)
 
         def job(network: Any, frugal: bool) -> CoarseTokens:
             return generate_coarse(
@@ -173,7 +159,7 @@ class Bark:
                 frugal=frugal,
             )
 
-        return self._run("coarse", job)
+        return self.run_stage("coarse", job)
 
     def coarse_to_fine(
         self,
@@ -191,28 +177,28 @@ class Bark:
         check_seed(seed)
         require_type(coarse, CoarseTokens, "Coarse to Fine")
         require_family(coarse, self.spec, "Coarse tokens")
-        self._check_speaker(speaker)
+        self.check_speaker(speaker)
 
         def job(network: Any, frugal: bool) -> FineTokens:
             return generate_fine(
                 network, coarse, self.spec, speaker=speaker, sampling=sampling, seed=seed, on_step=on_step
             )
 
-        return self._run("fine", job)
+        return self.run_stage("fine", job)
 
     def decode(self, fine: FineTokens, on_step: OnStep | None = None) -> Audio:
         """Fine tokens `[8, F]` → Audio of 320 · F samples at 24 kHz.
 
         Raises BarkInputError for tokens of another family.
         """
-        return self._run("codec", lambda codec, frugal: decode_fine(codec, fine, self.spec, on_step))  # type: ignore[arg-type]
+        return self.run_stage("codec", lambda codec, frugal: decode_fine(codec, fine, self.spec, on_step))  # type: ignore[arg-type]
 
     def encode(self, audio: Audio, on_step: OnStep | None = None) -> FineTokens:
         """Audio of any rate → fine tokens `[8, F]` of the same sound, resampled to 24 kHz first.
 
         Raises BarkInputError for audio shorter than one frame (1/75 s).
         """
-        return self._run("codec", lambda codec, frugal: encode_audio(codec, audio, self.spec, on_step))  # type: ignore[arg-type]
+        return self.run_stage("codec", lambda codec, frugal: encode_audio(codec, audio, self.spec, on_step))  # type: ignore[arg-type]
 
     def say(
         self,
@@ -231,7 +217,7 @@ class Bark:
         for sampling, wanted in ((semantic, SemanticSampling), (coarse, CoarseSampling), (fine, FineSampling)):
             require_sampling(sampling, wanted)
         check_seed(seed)
-        self._check_speaker(speaker)
+        self.check_speaker(speaker)
         report = _whole_progress(on_step)
         semantic_tokens = self.text_to_semantic(text, speaker, semantic, seed, report("semantic"))
         coarse_tokens = self.semantic_to_coarse(semantic_tokens, speaker, coarse, seed, report("coarse"))
@@ -239,11 +225,27 @@ class Bark:
         audio = self.decode(fine_tokens, report("decode"))
         return Speech(audio, semantic_tokens, coarse_tokens, fine_tokens, seed)
 
+    def say_many(
+        self, requests: Iterable[Request], batch_size: int | None = None, on_step: OnStep | None = None
+    ) -> Iterator[tuple[int, Speech | BarkError]]:
+        """Speak many texts in batches; yields `(index, Speech)` as they finish, in no particular order.
+
+        requests: any number of `Request(text, speaker, seed, semantic, coarse, fine)`. batch_size: how many rows share
+        a step; None chooses what fits into a quarter of the free memory, 16 at most (32 on CUDA). `on_step` counts
+        1,000 for each request, and may raise to stop.
+
+        Each request gets the tokens that `say` would give it alone, in float32 unless two logits are equal to within
+        rounding. One that cannot be spoken yields its BarkError in place of the Speech, and the others go on. Raises
+        BarkInputError for an impossible batch size.
+        """
+        return say_many(self, requests, batch_size, on_step)
+
     def unload(self) -> None:
         """Let go of all weights in the manager that this Bark shares; the next use reads them again."""
         self.manager.unload()
 
-    def _check_speaker(self, speaker: SpeakerPrompt | None) -> None:
+    def check_speaker(self, speaker: SpeakerPrompt | None) -> None:
+        """Refuse a speaker prompt of another family, and what is none (BarkInputError)."""
         require_speaker(speaker)
         if speaker is not None and speaker.family != self.spec.family:
             raise BarkInputError(
@@ -251,8 +253,12 @@ class Bark:
                 f"models are {self.spec.family!r}. Use a speaker prompt that was made with these models."
             )
 
-    def _run(self, stage: str, job: Callable[[Any, bool], T]) -> T:
-        return self._stages[stage].run(job, _cache_bytes(getattr(self.models, stage), self.dtype))
+    def run_stage(self, stage: str, job: Callable[[Any, bool], T], rows: int = 1) -> T:
+        """Call `job(network, frugal)` with a stage on its device and room for the caches of so many rows.
+
+        `frugal` is True for a second try after memory ran out; see `ManagedStage.run`.
+        """
+        return self._stages[stage].run(job, rows * _cache_bytes(getattr(self.models, stage), self.dtype))
 
 
 def _name_or_path(models: str | os.PathLike[str]) -> str | Path:

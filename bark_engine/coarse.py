@@ -12,6 +12,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from .progress import OnStep, silent
 from .sampling import CoarseSampling, draw, generator, probabilities
@@ -38,35 +39,86 @@ def generate_coarse(
     `frugal` sets cache memory aside as it is needed instead of at once.
     """
     on_step = on_step or silent
-    rng = generator(seed)
-    ratio = spec.coarse_per_semantic
-    past_semantic = math.floor(sampling.max_history / ratio)
-    semantic_history, coarse_history = trim_history(speaker, spec, past_semantic)
-    all_semantic = [*semantic_history, *np.asarray(semantic).tolist()]
-    flat = list(coarse_history)
-    total = spec.coarse_codebooks * spec.frames_for(len(semantic))
-    prompt_length = spec.coarse_semantic_window + 1 + sampling.max_history
+    row = CoarseRow(semantic, spec, speaker, sampling, seed)
     with torch.inference_mode():
-        cache = network.new_cache(spec.coarse_semantic_window + 1 if frugal else prompt_length + sampling.window)
-        for window_start in range(0, total, sampling.window):
-            now = len(semantic_history) + round(window_start / ratio)  # half to even, as numpy and Python do
-            ahead = all_semantic[max(0, now - past_semantic) :][: spec.coarse_semantic_window]
-            padding = [spec.coarse_semantic_pad] * (spec.coarse_semantic_window - len(ahead))
-            ids = [*ahead, *padding, spec.coarse_infer, *flat[-sampling.max_history :]]
-            cache.length = 0
-            for step in range(window_start, min(window_start + sampling.window, total)):
-                on_step(step, total)
-                report = partial(on_step, step, total) if len(ids) > 1 else None  # the prefill of a window is long
-                hidden = network(network.embed(torch.tensor([ids], device=cache.keys.device)), cache, report)
-                codebook = step % spec.coarse_codebooks
-                first = spec.semantic_vocab + codebook * spec.codebook_size
-                logits = network.logits(hidden, first, first + spec.codebook_size)[0]
-                token = first + draw(probabilities(logits, sampling.temperature, sampling.top_k, sampling.top_p), rng)
-                flat.append(token)
-                ids = [token]  # after the prefill, one token at a time
-        on_step(total, total)
-    codes = deinterleave(flat[len(coarse_history) :], spec.coarse_codebooks)
-    return CoarseTokens(codes - _offsets(spec), family=spec.family)
+        cache = network.new_cache(spec.coarse_semantic_window + 1 if frugal else row.positions)
+        while not row.finished:
+            on_step(row.step, row.total)
+            if row.wants_prompt:
+                cache.length = 0
+                hidden = network(row.prompt(network), cache, partial(on_step, row.step, row.total))
+            else:
+                hidden = network(network.embed(torch.tensor([[row.latest]], device=cache.keys.device)), cache)
+            row.take(network.logits(hidden, *row.candidates(network))[0])
+        on_step(row.total, row.total)
+    return row.result()
+
+
+class CoarseRow:
+    """One sound on its way: `step` of its `total` flattened tokens are there, made window by window."""
+
+    def __init__(
+        self,
+        semantic: SemanticTokens,
+        spec: BarkSpec,
+        speaker: SpeakerPrompt | None,
+        sampling: CoarseSampling,
+        seed: int,
+    ):
+        self.step = 0
+        self.total = spec.coarse_codebooks * spec.frames_for(len(semantic))
+        self.positions = spec.coarse_semantic_window + 1 + sampling.max_history + sampling.window
+        """How many a cache needs."""
+        self._spec, self._sampling = spec, sampling
+        self._rng = generator(seed)
+        self._past_semantic = math.floor(sampling.max_history / spec.coarse_per_semantic)
+        semantic_history, self._history = trim_history(speaker, spec, self._past_semantic)
+        self._semantic_history = len(semantic_history)
+        self._semantic = [*semantic_history, *np.asarray(semantic).tolist()]
+        self._flat = list(self._history)
+
+    @property
+    def finished(self) -> bool:
+        """Whether all tokens are there."""
+        return self.step == self.total
+
+    @property
+    def wants_prompt(self) -> bool:
+        """Whether the next token begins a window, for which everything is read anew."""
+        return self.step % self._sampling.window == 0
+
+    @property
+    def latest(self) -> int:
+        """The last token taken, a model id."""
+        return self._flat[-1]
+
+    def prompt(self, network: CausalTransformer) -> Tensor:
+        """The embeddings of what is read at the start of a window, `[1, T ≤ 257 + max_history, H]`."""
+        spec = self._spec
+        now = self._semantic_history + round(self.step / spec.coarse_per_semantic)  # half to even, as numpy does
+        ahead = self._semantic[max(0, now - self._past_semantic) :][: spec.coarse_semantic_window]
+        padding = [spec.coarse_semantic_pad] * (spec.coarse_semantic_window - len(ahead))
+        ids = [*ahead, *padding, spec.coarse_infer, *self._flat[-self._sampling.max_history :]]
+        return network.embed(torch.tensor([ids], device=network.lm_head.weight.device))
+
+    def candidates(self, network: CausalTransformer) -> tuple[int, int]:
+        """The rows of the head whose logits `take` needs: those of the codebook that comes next."""
+        first = self._spec.semantic_vocab + self.step % self._spec.coarse_codebooks * self._spec.codebook_size
+        return first, first + self._spec.codebook_size
+
+    def take(self, logits: Tensor) -> None:
+        """Draw the next token from the logits `[1024]` of its codebook."""
+        sampling = self._sampling
+        distribution = probabilities(logits, sampling.temperature, sampling.top_k, sampling.top_p)
+        codebook = self.step % self._spec.coarse_codebooks
+        first = self._spec.semantic_vocab + codebook * self._spec.codebook_size
+        self._flat.append(first + draw(distribution, self._rng))
+        self.step += 1
+
+    def result(self) -> CoarseTokens:
+        """The tokens of the finished sound."""
+        codes = deinterleave(self._flat[len(self._history) :], self._spec.coarse_codebooks)
+        return CoarseTokens(codes - _offsets(self._spec), family=self._spec.family)
 
 
 def trim_history(speaker: SpeakerPrompt | None, spec: BarkSpec, past_semantic: int) -> tuple[list[int], list[int]]:

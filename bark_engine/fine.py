@@ -6,10 +6,13 @@ padding are sampled like real ones and feed the later codebooks. Source: `genera
 """
 
 import math
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from .progress import OnStep, silent
 from .sampling import FineSampling, draw_rows, generator
@@ -34,29 +37,67 @@ def generate_fine(
     `on_step(done, total)` is called before every pass (six per window), and again before each layer of it, because a
     pass takes seconds on a slow processor; it may raise to stop.
     """
-    on_step = on_step or silent
-    rng = generator(seed)
-    history = np.asarray(speaker.fine)[:, -spec.fine_hop :] if speaker else np.zeros((spec.fine_codebooks, 0), np.int64)
-    windows = plan_windows(history.shape[1], coarse.frames, spec)
-    length = max(history.shape[1] + coarse.frames, spec.fine_window)
-    codes = np.full((spec.fine_codebooks, length), spec.fine_pad, dtype=np.int64)
-    codes[:, : history.shape[1]] = history
-    new = slice(history.shape[1], history.shape[1] + coarse.frames)
-    codes[: spec.coarse_codebooks, new] = np.asarray(coarse)
+    row = FineRow(coarse, spec, speaker, sampling, seed)
+    fill_windows(network, [row], spec, on_step or silent)
+    return row.result()
+
+
+class FineRow:
+    """One sound on its way: all its codes, of which window by window is filled."""
+
+    def __init__(
+        self, coarse: CoarseTokens, spec: BarkSpec, speaker: SpeakerPrompt | None, sampling: FineSampling, seed: int
+    ):
+        self._spec, self._sampling, self._rng = spec, sampling, generator(seed)
+        history = np.zeros((spec.fine_codebooks, 0), dtype=np.int64)
+        if speaker:
+            history = np.asarray(speaker.fine)[:, -spec.fine_hop :]
+        before, frames = history.shape[1], coarse.frames
+        self.windows = plan_windows(before, frames, spec)
+        self._codes = np.full((spec.fine_codebooks, max(before + frames, spec.fine_window)), spec.fine_pad, np.int64)
+        self._codes[:, :before] = history
+        self._new = slice(before, before + frames)
+        self._codes[: spec.coarse_codebooks, self._new] = np.asarray(coarse)
+
+    def window(self, number: int) -> npt.NDArray[np.int64]:
+        """The codes of a window as they are now, `[F, K]`."""
+        start, _ = self.windows[number]
+        return self._codes[:, start : start + self._spec.fine_window].T
+
+    def keep(self, number: int, window: Tensor) -> None:
+        """Put a filled window back."""
+        start, _ = self.windows[number]
+        self._codes[:, start : start + self._spec.fine_window] = window.T.cpu().numpy()
+
+    def take(self, logits: Tensor) -> Tensor:
+        """Draw a code for each frame from its logits `[F, 1024]`."""
+        return draw_rows(logits, self._sampling.temperature, self._rng)
+
+    def result(self) -> FineTokens:
+        """The tokens of the finished sound."""
+        return FineTokens(self._codes[:, self._new], family=self._spec.family)
+
+
+def fill_windows(network: FineTransformer, rows: Sequence[FineRow], spec: BarkSpec, on_step: OnStep) -> None:
+    """Fill all windows of some rows, which share every pass; `on_step` as in `generate_fine`."""
     to_predict = range(spec.coarse_codebooks, spec.fine_codebooks)
-    total = len(windows) * len(to_predict)
+    most = max(len(row.windows) for row in rows)
+    total = most * len(to_predict)
+    device = network.transformer.wpe.weight.device
     with torch.inference_mode():
-        device = network.transformer.wpe.weight.device
-        for number, (start, first_new) in enumerate(windows):
-            window = torch.tensor(codes[:, start : start + spec.fine_window].T, device=device)[None]  # [1, F, K]
+        for number in range(most):
+            here = [row for row in rows if number < len(row.windows)]
+            windows = torch.tensor(np.stack([row.window(number) for row in here]), device=device)  # [B, F, K]
+            firsts = [row.windows[number][1] for row in here]
             for codebook in to_predict:
                 done = number * len(to_predict) + codebook - spec.coarse_codebooks
                 report = partial(on_step, done, total)
-                logits = network(window, codebook, first_new, spec.codebook_size, on_layer=report)[0]
-                window[0, first_new:, codebook] = draw_rows(logits, sampling.temperature, rng).to(device)
-            codes[:, start : start + spec.fine_window] = window[0].T.cpu().numpy()
+                logits = network(windows, codebook, min(firsts), spec.codebook_size, on_layer=report)
+                for window, row, first, own in zip(windows, here, firsts, logits, strict=True):
+                    window[first:, codebook] = row.take(own[first - min(firsts) :]).to(device)
+            for window, row in zip(windows, here, strict=True):
+                row.keep(number, window)
         on_step(total, total)
-    return FineTokens(codes[:, new], family=spec.family)
 
 
 def plan_windows(history: int, frames: int, spec: BarkSpec) -> list[tuple[int, int]]:

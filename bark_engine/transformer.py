@@ -48,6 +48,7 @@ class KeyValueCache:
     """
 
     GROWTH = 128
+    mask: Tensor | None = None  # all that is filled may be seen
 
     def __init__(self, shape: NetworkShape, batch: int, positions: int, device: torch.device, dtype: torch.dtype):
         size = (shape.n_layer, batch, shape.n_head, positions, shape.head_dim)
@@ -68,6 +69,54 @@ class KeyValueCache:
         self.keys[layer, :, :, self.length : end] = key
         self.values[layer, :, :, self.length : end] = value
         return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+
+
+class RowCache:
+    """Keys and values of several sequences that are at different places: the first `rows` of `batch` rows are in use.
+
+    Keys and values are `[layers, B, N, positions, D]`; of row r the first `lengths[r]` positions are filled. What lies
+    behind them is masked, so a row sees what it would see alone.
+    """
+
+    def __init__(self, shape: NetworkShape, batch: int, positions: int, device: torch.device, dtype: torch.dtype):
+        size = (shape.n_layer, batch, shape.n_head, positions, shape.head_dim)
+        self.keys = torch.zeros(size, device=device, dtype=dtype)  # zeros: a masked NaN would still be one
+        self.values = torch.zeros(size, device=device, dtype=dtype)
+        self.lengths = torch.zeros(batch, dtype=torch.int64, device=device)
+        self.rows = 0
+        self.mask: Tensor | None = None
+        self._shape = shape
+        self._numbers = torch.arange(batch, device=device)
+        self._places = torch.arange(positions, device=device)
+
+    def row(self, number: int) -> KeyValueCache:
+        """One row as an empty cache of its own, on the same memory; set `lengths[number]` when it is filled."""
+        alone = KeyValueCache(self._shape, 1, 0, self.keys.device, self.keys.dtype)
+        alone.keys, alone.values = self.keys[:, number : number + 1], self.values[:, number : number + 1]
+        return alone
+
+    def move(self, source: int, target: int) -> None:
+        """Copy one row over another."""
+        length = self.lengths[target] = self.lengths[source]
+        self.keys[:, target, :, :length] = self.keys[:, source, :, :length]
+        self.values[:, target, :, :length] = self.values[:, source, :, :length]
+
+    def begin_step(self) -> Tensor:
+        """Get ready for one more position in each row in use; returns those positions, `[rows]`."""
+        positions = self.lengths[: self.rows]
+        self._end = int(positions.max()) + 1
+        self.mask = (self._places[: self._end] <= positions[:, None])[:, None, None]  # [rows, 1, 1, end]
+        return positions
+
+    def update(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Store `[rows, N, 1, D]` at each row's place and return all up to the farthest, `[rows, N, end, D]`."""
+        rows = self._numbers[: self.rows]
+        self.keys[layer, rows, :, self.lengths[: self.rows]] = key[:, :, 0]
+        self.values[layer, rows, :, self.lengths[: self.rows]] = value[:, :, 0]
+        return self.keys[layer, : self.rows, :, : self._end], self.values[layer, : self.rows, :, : self._end]
+
+
+Cache = KeyValueCache | RowCache
 
 
 class LayerNorm(nn.Module):
@@ -91,16 +140,18 @@ class Attention(nn.Module):
         self.c_proj = nn.Linear(shape.n_embd, shape.n_embd, bias=shape.bias)
         self.n_head = shape.n_head
 
-    def forward(self, x: Tensor, causal: bool, cache: KeyValueCache | None = None, layer: int = 0) -> Tensor:
+    def forward(self, x: Tensor, causal: bool, cache: Cache | None = None, layer: int = 0) -> Tensor:
         batch, steps, width = x.shape
         query, key, value = (
             part.view(batch, steps, self.n_head, width // self.n_head).transpose(1, 2)  # [B, N, T, D]
             for part in self.c_attn(x).split(width, dim=2)
         )
+        mask = None
         if cache is not None:
             key, value = cache.update(layer, key, value)
+            mask = cache.mask
         # A single new token may see every cached one; a causal mask would hide all but the first from it.
-        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=causal and steps > 1)
+        mixed = F.scaled_dot_product_attention(query, key, value, mask, is_causal=causal and steps > 1)
         return self.c_proj(mixed.transpose(1, 2).reshape(batch, steps, width))
 
 
@@ -126,7 +177,7 @@ class Block(nn.Module):
         self.ln_2 = LayerNorm(shape.n_embd, norm_bias)
         self.mlp = MLP(shape)
 
-    def forward(self, x: Tensor, causal: bool, cache: KeyValueCache | None = None, layer: int = 0) -> Tensor:
+    def forward(self, x: Tensor, causal: bool, cache: Cache | None = None, layer: int = 0) -> Tensor:
         x = x + self.attn(self.ln_1(x), causal, cache, layer)
         return x + self.mlp(self.ln_2(x))
 
@@ -189,6 +240,19 @@ class CausalTransformer(nn.Module):
                 on_layer()
             x = block(x, causal=True, cache=cache, layer=layer)
         cache.length += steps
+        return self.transformer.ln_f(x[:, -1])
+
+    def new_rows(self, batch: int, positions: int) -> RowCache:
+        """An empty cache for sequences at different places, with room for `positions` in each of `batch` rows."""
+        weight = self.lm_head.weight
+        return RowCache(self.shape, batch, positions, weight.device, weight.dtype)
+
+    def step_rows(self, embeddings: Tensor, cache: RowCache) -> Tensor:
+        """Token embeddings `[rows, 1, H]`, one more for each row in use → normalised hidden states `[rows, H]`."""
+        x = embeddings + self.transformer.wpe(cache.begin_step())[:, None]
+        for layer, block in enumerate(self.transformer.h):
+            x = block(x, causal=True, cache=cache, layer=layer)
+        cache.lengths[: cache.rows] += 1
         return self.transformer.ln_f(x[:, -1])
 
     def hidden_states(self, embeddings: Tensor) -> Tensor:

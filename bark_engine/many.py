@@ -1,0 +1,234 @@
+"""Many texts, one batch: `Request`, and the way of a list of them through all stages (`Bark.say_many`).
+
+Requests are taken in groups. A group goes through one stage after another, so that each stage is on its device once;
+within a stage the rows of the batch change as in batch.py, the longest first, so that they end at about one time.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .audio import Audio
+from .batch import OnPass, Row, run_rows
+from .coarse import CoarseRow
+from .errors import BarkError, BarkInputError
+from .fine import FineRow, fill_windows
+from .placement import free_bytes
+from .progress import OnStep, silent
+from .sampling import CoarseSampling, FineSampling, SemanticSampling, check_seed, require_sampling
+from .semantic import SemanticRow
+from .speaker import SpeakerPrompt
+from .spec import BarkSpec
+from .speech import Speech
+from .text import text_to_ids
+from .tokens import CoarseTokens, FineTokens, SemanticTokens
+from .transformer import NetworkShape
+
+if TYPE_CHECKING:
+    from .bark import Bark
+
+GROUP = 4  # batches that go through the stages together
+FINE_ROWS = 4  # windows in one pass of the fine stage: enough to fill a processor, and little memory
+MOST_ROWS = {"cuda": 32}  # of a batch whose size nobody gave; elsewhere OTHER_ROWS
+OTHER_ROWS = 16
+SHARE_OF_MEMORY = 0.25  # of what is free, for the rows of such a batch
+
+T = TypeVar("T")
+Outcome = T | BarkError
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One text to be spoken, with a voice, seed and sampling of its own: the arguments of `Bark.say`."""
+
+    text: str
+    speaker: SpeakerPrompt | None = None
+    seed: int = 0
+    semantic: SemanticSampling = SemanticSampling()
+    coarse: CoarseSampling = CoarseSampling()
+    fine: FineSampling = FineSampling()
+
+    def check(self) -> None:
+        """Raise BarkInputError for arguments of the wrong kind."""
+        kinds = (self.semantic, SemanticSampling), (self.coarse, CoarseSampling), (self.fine, FineSampling)
+        for sampling, wanted in kinds:
+            require_sampling(sampling, wanted)
+        check_seed(self.seed)
+
+
+def say_many(
+    bark: "Bark", requests: Iterable[Request], batch_size: int | None, on_step: OnStep | None
+) -> Iterator[tuple[int, Speech | BarkError]]:
+    """See `Bark.say_many`."""
+    size = batch_size if batch_size is not None else rows_that_fit(bark)
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise BarkInputError(f"batch_size must be a whole number of 1 or more, or None; {batch_size!r} was given.")
+    return _groups(bark, requests, size, on_step or silent)
+
+
+def _groups(
+    bark: "Bark", requests: Iterable[Request], size: int, on_step: OnStep
+) -> Iterator[tuple[int, Speech | BarkError]]:
+    total = len(requests) if isinstance(requests, Sized) else 0
+    following, first = iter(requests), 0
+    while group := list(islice(following, GROUP * size)):
+        known = max(total, first + len(group))
+        for number, outcome in _Group(bark, group, size, _Report(on_step, first, len(group), known)).speak():
+            yield first + number, outcome
+        first += len(group)
+
+
+def rows_that_fit(bark: "Bark") -> int:
+    """How many rows a batch may have so that their caches take SHARE_OF_MEMORY of what is free; at least 1."""
+    most = MOST_ROWS.get(bark.device.type, OTHER_ROWS)
+    free = free_bytes(bark.device) if bark.device.type != "cpu" else _free_main_memory()
+    return most if free is None else max(1, min(most, int(SHARE_OF_MEMORY * free) // bytes_per_row(bark)))
+
+
+def bytes_per_row(bark: "Bark") -> int:
+    """Keys and values of one row at its longest, in the stage where that is more."""
+    spec = bark.spec
+    shapes = (bark.models.text.shape, _text_positions(spec)), (bark.models.coarse.shape, spec.coarse_positions)
+    return max(
+        2 * shape.n_layer * positions * shape.n_embd * bark.dtype.itemsize
+        for shape, positions in shapes
+        if isinstance(shape, NetworkShape)
+    )
+
+
+def _free_main_memory() -> int | None:
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # Windows and macOS do not say it this way
+        return None
+
+
+def _text_positions(spec: BarkSpec) -> int:
+    return spec.text_length + 1 + spec.max_semantic
+
+
+@dataclass(frozen=True)
+class _Report:
+    """Turns the passes of a group into one count of 1,000 for each request."""
+
+    on_step: OnStep
+    first: int
+    group: int
+    requests: int
+
+    def __call__(self, part: float) -> None:
+        self.on_step(round(1_000 * (self.first + self.group * min(part, 1.0))), 1_000 * self.requests)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Some requests on their way through the stages; an outcome is what a stage made, or why it could not."""
+
+    bark: "Bark"
+    requests: Sequence[Request]
+    size: int
+    report: _Report
+
+    def speak(self) -> Iterator[tuple[int, Speech | BarkError]]:
+        """All of the group, as they finish."""
+        semantic = self._semantic(self._texts())
+        coarse = self._coarse(semantic)
+        for number, outcome in enumerate(coarse):
+            if isinstance(outcome, BarkError):
+                yield number, outcome
+        good = [number for number, outcome in enumerate(coarse) if not isinstance(outcome, BarkError)]
+        for start in range(0, len(good), FINE_ROWS):
+            numbers = good[start : start + FINE_ROWS]
+            part = 0.8 + 0.2 * start / len(good)
+            fine = self._fine(numbers, coarse, part)
+            for number, tokens in zip(numbers, fine, strict=True):
+                audio: Audio = self.bark.decode(tokens, lambda *_, part=part: self.report(part))
+                made: Any = (audio, semantic[number], coarse[number], tokens, self.requests[number].seed)
+                yield number, Speech(*made)
+        self.report(1.0)
+
+    def _texts(self) -> list[Any]:
+        """The ids of each text."""
+
+        def ids(request: Request) -> Any:
+            if not isinstance(request, Request):
+                raise BarkInputError(f"say_many takes requests, Request(text, …), not {type(request).__name__}.")
+            request.check()
+            self.bark.check_speaker(request.speaker)
+            return text_to_ids(request.text, self.bark.tokenizer, self.bark.spec)
+
+        return [_attempt(ids, request) for request in self.requests]
+
+    def _semantic(self, texts: Sequence[Any]) -> list[Outcome[SemanticTokens]]:
+        def row(number: int) -> SemanticRow:
+            request = self.requests[number]
+            return SemanticRow(texts[number], self.bark.spec, request.speaker, request.semantic, request.seed)
+
+        lengths = [0 if isinstance(ids, BarkError) else len(ids) for ids in texts]
+        return self._run("text", texts, row, lengths, lambda rows: _text_positions(self.bark.spec), 0.0, 0.2)
+
+    def _coarse(self, semantic: Sequence[Outcome[SemanticTokens]]) -> list[Outcome[CoarseTokens]]:
+        def row(number: int) -> CoarseRow:
+            request, tokens = self.requests[number], semantic[number]
+            assert isinstance(tokens, SemanticTokens)
+            return CoarseRow(tokens, self.bark.spec, request.speaker, request.coarse, request.seed)
+
+        lengths = [0 if isinstance(tokens, BarkError) else len(tokens) for tokens in semantic]
+        return self._run("coarse", semantic, row, lengths, lambda rows: max(r.positions for r in rows), 0.2, 0.8)
+
+    def _run(
+        self,
+        stage: str,
+        given: Sequence[Any],
+        row_of: Callable[[int], Any],
+        lengths: Sequence[int],
+        positions: Callable[[Sequence[Any]], int],
+        begin: float,
+        end: float,
+    ) -> list[Any]:
+        """A causal stage for all requests that have come so far; the errors of the others stay where they are."""
+        outcomes = list(given)
+        numbers = [number for number, outcome in enumerate(given) if not isinstance(outcome, BarkError)]
+        numbers.sort(key=lambda number: -lengths[number])
+        if not numbers:
+            return outcomes
+
+        def job(network: Any, frugal: bool) -> list[Any]:
+            rows: list[Row] = [row_of(number) for number in numbers]
+            watch = _watch(rows, self.report, begin, end)
+            failures = run_rows(network, rows, 1 if frugal else self.size, positions(rows), watch)
+            return [
+                failure or _attempt(lambda row: row.result(), row)  # type: ignore[attr-defined]
+                for failure, row in zip(failures, rows, strict=True)
+            ]
+
+        for number, outcome in zip(numbers, self.bark.run_stage(stage, job, self.size), strict=True):
+            outcomes[number] = outcome
+        return outcomes
+
+    def _fine(self, numbers: Sequence[int], coarse: Sequence[Any], part: float) -> list[FineTokens]:
+        def row(number: int) -> FineRow:
+            request = self.requests[number]
+            return FineRow(coarse[number], self.bark.spec, request.speaker, request.fine, request.seed)
+
+        def job(network: Any, frugal: bool) -> list[FineTokens]:
+            rows = [row(number) for number in numbers]
+            for chosen in ([one] for one in rows) if frugal else (rows,):
+                fill_windows(network, chosen, self.bark.spec, lambda *_: self.report(part))
+            return [one.result() for one in rows]
+
+        return self.bark.run_stage("fine", job, len(numbers))
+
+
+def _watch(rows: Sequence[Row], report: _Report, begin: float, end: float) -> OnPass:
+    """An `on_pass` that reports how many of the rows are finished."""
+    return lambda: report(begin + (end - begin) * sum(row.finished for row in rows) / len(rows))
+
+
+def _attempt(job: Callable[[Any], T], argument: Any) -> Outcome[T]:
+    try:
+        return job(argument)
+    except BarkError as error:
+        return error

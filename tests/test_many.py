@@ -1,0 +1,221 @@
+"""Many requests at once: a row gets what it gets alone, whoever sits beside it; one bad request fails alone."""
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from bark_engine import (
+    Bark,
+    BarkError,
+    BarkInputError,
+    CoarseSampling,
+    FineSampling,
+    Request,
+    SemanticSampling,
+    SemanticTokens,
+    Speech,
+)
+from bark_engine.batch import run_rows
+from bark_engine.coarse import CoarseRow, generate_coarse
+from bark_engine.fine import FineRow, fill_windows, generate_fine
+from bark_engine.many import bytes_per_row, rows_that_fit
+from bark_engine.progress import silent
+from bark_engine.semantic import SemanticRow, generate_semantic
+from bark_engine.spec import SUNO
+from bark_engine.tokens import CoarseTokens
+from support.tiny_models import as_speaker, causal_pair, fine_pair, one_thread, prompt_arrays  # noqa: F401
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SIZES = (2, 4, 8, 16)
+VOICES = [None, as_speaker(prompt_arrays(40)), as_speaker(prompt_arrays(300))]
+
+
+def semantic_requests(count: int) -> list[dict]:
+    rng = np.random.default_rng(1)
+    return [
+        {
+            "text_ids": SUNO.text_offset + rng.integers(100, 100_000, rng.integers(1, 40)),
+            "speaker": VOICES[number % 3],
+            "sampling": SemanticSampling(
+                temperature=float(rng.uniform(0.3, 1.2)),
+                top_k=int(rng.integers(5, 500)) if number % 5 == 0 else None,
+                top_p=0.9 if number % 7 == 0 else None,
+                max_seconds=float(rng.uniform(0.05, 0.9)),
+                early_stop=number % 4 != 0,
+            ),
+            "seed": number,
+        }
+        for number in range(count)
+    ]
+
+
+@pytest.fixture(scope="module")
+def alone() -> list[SemanticTokens | str]:
+    """What each of two hundred requests gets by itself: tokens, or a sentence."""
+    network = causal_pair("text", end_boost=1.5).engine
+    outcomes: list[SemanticTokens | str] = []
+    for request in semantic_requests(200):
+        try:
+            outcomes.append(generate_semantic(network, spec=SUNO, **request))
+        except BarkError as error:
+            outcomes.append(str(error))
+    return outcomes
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_two_hundred_semantic_rows_get_what_they_get_alone(size: int, alone: list[SemanticTokens | str]) -> None:
+    network = causal_pair("text", end_boost=1.5).engine
+    requests = semantic_requests(200)
+    rows = [SemanticRow(r["text_ids"], SUNO, r["speaker"], r["sampling"], r["seed"]) for r in requests]
+    assert run_rows(network, rows, size, 257 + 768, lambda: None) == [None] * 200
+    for row, wanted in zip(rows, alone, strict=True):
+        if isinstance(wanted, str):
+            with pytest.raises(BarkError, match=wanted[:30]):
+                row.result()
+        else:
+            assert row.result() == wanted
+    assert len({len(row.tokens) for row in rows}) > 20, "rows that all end together would prove little"
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_coarse_rows_get_what_they_get_alone(size: int) -> None:
+    """With windows of different lengths, so that the rows read their prompts at different steps."""
+    network = causal_pair("coarse").engine
+    rng = np.random.default_rng(2)
+    requests = [
+        {
+            "semantic": SemanticTokens(rng.integers(0, 10_000, rng.integers(1, 60))),  # type: ignore[arg-type]
+            "speaker": VOICES[number % 3],
+            "sampling": CoarseSampling(
+                temperature=float(rng.uniform(0.3, 1.2)),
+                top_k=50 if number % 4 == 0 else None,
+                max_history=int(rng.integers(60, 630)),
+                window=int(rng.integers(7, 100)),
+            ),
+            "seed": number,
+        }
+        for number in range(40)
+    ]
+    rows = [CoarseRow(r["semantic"], SUNO, r["speaker"], r["sampling"], r["seed"]) for r in requests]
+    failures = run_rows(network, rows, size, max(row.positions for row in rows), lambda: None)
+    assert failures == [None] * len(rows)
+    for request, row in zip(requests, rows, strict=True):
+        assert row.result() == generate_coarse(network, spec=SUNO, **request)
+
+
+def test_fine_rows_get_what_they_get_alone() -> None:
+    """Of one, two and three windows, with and without a past."""
+    network = fine_pair().engine
+    rng = np.random.default_rng(3)
+    requests = [
+        {
+            "coarse": CoarseTokens(rng.integers(0, 1_024, (2, frames))),  # type: ignore[arg-type]
+            "speaker": VOICES[number % 3],
+            "sampling": FineSampling(temperature=None if number == 2 else 0.5),
+            "seed": number,
+        }
+        for number, frames in enumerate((30, 1_100, 75, 1_600))
+    ]
+    rows = [FineRow(r["coarse"], SUNO, r["speaker"], r["sampling"], r["seed"]) for r in requests]
+    fill_windows(network, rows, SUNO, silent)
+    assert {len(row.windows) for row in rows} == {1, 2, 3}
+    for request, row in zip(requests, rows, strict=True):
+        assert row.result() == generate_fine(network, spec=SUNO, **request)
+
+
+def test_a_row_that_fails_is_taken_out_and_the_others_go_on() -> None:
+    network = causal_pair("text", end_boost=1.5).engine
+    requests = semantic_requests(6)
+    rows = [SemanticRow(r["text_ids"], SUNO, r["speaker"], r["sampling"], r["seed"]) for r in requests]
+
+    def refuse(logits: torch.Tensor) -> None:
+        raise BarkError("no more")
+
+    rows[2].take = refuse  # type: ignore[method-assign]
+    failures = run_rows(network, rows, 3, 257 + 768, lambda: None)
+    assert [str(failure) if failure else None for failure in failures] == [None, None, "no more", None, None, None]
+    assert rows[4].result() == generate_semantic(network, spec=SUNO, **requests[4])
+
+
+# -- the facade ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def bark() -> Bark:
+    return Bark.load("random")
+
+
+def short(number: int, **changes: object) -> Request:
+    values = {"seed": number, "semantic": SemanticSampling(max_seconds=0.2 + 0.1 * (number % 4))}
+    return Request(f"Number {number}.", **{**values, **changes})  # type: ignore[arg-type]
+
+
+def test_say_many_says_what_say_says(bark: Bark) -> None:
+    voice = bark.say("A voice.", seed=3, semantic=SemanticSampling(max_seconds=0.5)).as_speaker()
+    requests = [short(number, speaker=voice if number % 2 else None) for number in range(6)]
+    got = dict(bark.say_many(requests, batch_size=4))
+    assert sorted(got) == list(range(6))
+    for number, r in enumerate(requests):
+        alone = bark.say(r.text, r.speaker, r.seed, r.semantic, r.coarse, r.fine)
+        speech = got[number]
+        assert isinstance(speech, Speech)
+        assert (speech.semantic, speech.coarse, speech.fine) == (alone.semantic, alone.coarse, alone.fine)
+        assert np.array_equal(speech.audio.samples, alone.audio.samples)
+        assert speech.seed == number
+
+
+def test_one_bad_request_fails_alone_with_its_sentence(bark: Bark) -> None:
+    requests = [Request(" "), short(1, seed=-1), short(2, fine=CoarseSampling()), short(3), "no request"]
+    got = dict(bark.say_many(requests, batch_size=2))  # type: ignore[arg-type]
+    assert [isinstance(got[number], BarkError) for number in range(5)] == [True, True, True, False, True]
+    words = ["empty", "seed must be", "FineSampling", "", "takes requests"]
+    assert all(word in str(got[number]) for number, word in enumerate(words) if word)
+
+
+def test_requests_are_taken_as_they_are_needed(bark: Bark) -> None:
+    """A few batches at a time, so an endless list costs no memory."""
+    taken = []
+
+    def endless() -> Iterator[Request]:
+        for number in itertools.count():
+            taken.append(number)
+            yield short(number)
+
+    stream = bark.say_many(endless(), batch_size=1)
+    assert taken == []
+    next(stream)
+    assert len(taken) <= 5
+
+
+def test_it_counts_a_thousand_for_each_and_can_be_stopped(bark: Bark) -> None:
+    seen = []
+    requests = [short(number) for number in range(3)]
+    list(bark.say_many(requests, batch_size=2, on_step=lambda done, total: seen.append((done, total))))
+    assert {total for _, total in seen} == {3_000}
+    counts = [done for done, _ in seen]
+    assert counts == sorted(counts)
+    assert counts[-1] == 3_000
+
+    def stop(done: int, total: int) -> None:
+        if done > 500:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(bark.say_many(requests, batch_size=2, on_step=stop))
+    assert len(dict(bark.say_many(requests[:1]))) == 1, "stopped in the middle, and still whole"
+
+
+def test_the_batch_size_is_checked_at_once_and_chosen_by_memory(bark: Bark, monkeypatch: pytest.MonkeyPatch) -> None:
+    for size in (0, -1, 1.5, True):
+        with pytest.raises(BarkInputError, match="batch_size must be a whole number"):
+            bark.say_many([], batch_size=size)  # type: ignore[arg-type]
+    assert list(bark.say_many([])) == []
+    shape = bark.models.text.shape
+    assert bytes_per_row(bark) == 2 * shape.n_layer * (256 + 1 + 768) * shape.n_embd * 4  # type: ignore[union-attr]
+    for free, rows in ((None, 16), (0, 1), (4 * 5 * bytes_per_row(bark), 5), (10**12, 16)):
+        monkeypatch.setattr("bark_engine.many._free_main_memory", lambda free=free: free)
+        assert rows_that_fit(bark) == rows
