@@ -14,12 +14,17 @@ from ...atomic import replacing
 from ...checkpoint import describe, load_stage, save_stage
 from ...codec import Codec
 from ...errors import BarkError, BarkFileError
+from ...spec import register_family
+from ...transformer import FineTransformer
 from .codec_training import SHAPE, CodecPlan, folded, train_codec
 from .corpus import audio_clips, spoken_sentences, write_clips
-from .export import export
+from .decoder_training import DecoderPlan, spoken, train_decoder
+from .export import SOURCES, export
 from .family import nano_spec, text_vocabulary
 
+CORPUS = 50_000  # texts
 SEED = 0  # of the order of the sentences and of every training
+FIRST_CODEC = Path("codec", "codec.safetensors")  # made by the step codec, and what all tokens are made with
 HELD_OUT = 20  # clips that the codec is measured on and never trained on
 
 
@@ -43,14 +48,12 @@ def codec(arguments: argparse.Namespace) -> str:
     trained = train_codec(clips[HELD_OUT:], held_out, run, plan, report=_line)
     plain = Codec(SHAPE)
     plain.load_state_dict(folded(trained))
-    with replacing(run / "codec.safetensors", "The codec") as temporary:
-        save_stage(plain, "codec", temporary)
-    return f"the codec is {run / 'codec.safetensors'}; its figures are in {run / 'log.jsonl'}"
+    return _keep_codec(plain, run)
 
 
 def sound(arguments: argparse.Namespace) -> str:
     """The clips of the coarse and fine stages, with the codec's tokens."""
-    file = arguments.work / "codec" / "codec.safetensors"
+    file = arguments.work / FIRST_CODEC
     if not file.is_file():
         raise BarkFileError(f"There is no {file} yet. Run the step codec first.")
     network = load_stage(describe(file)[0], torch.float32)
@@ -58,6 +61,32 @@ def sound(arguments: argparse.Namespace) -> str:
     texts = spoken_sentences(arguments.of, SEED)[: arguments.sentences]
     count, seconds = write_clips(arguments.work / "data-sound", texts, network, _say("clips"))
     return f"{count:,} clips, {seconds / 3600:.1f} h, in {arguments.work / 'data-sound'}"
+
+
+def decoder(arguments: argparse.Namespace) -> str:
+    """The codec's decoder once more, on the tokens that the fine stage gives it."""
+    files = [arguments.work / path for path in (FIRST_CODEC, SOURCES["fine"])]
+    for file in files:
+        if not file.is_file():
+            raise BarkFileError(f"There is no {file} yet. Run the step codec and the training of the fine stage first.")
+    network, fine = (load_stage(describe(file)[0], torch.float32) for file in files)
+    assert isinstance(network, Codec)
+    assert isinstance(fine, FineTransformer)
+    spec = register_family(nano_spec())
+    texts = spoken_sentences(arguments.of, SEED)[: arguments.sentences]
+    clips = spoken(list(audio_clips(texts, _say("sentences"))), network, fine, spec, _say("clips"))
+    run = arguments.work / "decoder"
+    plan = DecoderPlan(steps=arguments.steps, seed=SEED)
+    weights = train_decoder(network, clips[HELD_OUT:], clips[:HELD_OUT], run, plan, report=_line)
+    plain = Codec(SHAPE)
+    plain.load_state_dict(weights)
+    return _keep_codec(plain, run)
+
+
+def _keep_codec(codec: Codec, run: Path) -> str:
+    with replacing(run / "codec.safetensors", "The codec") as temporary:
+        save_stage(codec, "codec", temporary)
+    return f"the codec is {run / 'codec.safetensors'}; its figures are in {run / 'log.jsonl'}"
 
 
 def _export(arguments: argparse.Namespace) -> str:
@@ -82,21 +111,25 @@ def _line(text: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one step; returns the exit status, 2 with one line on standard error for a mistake."""
     parser = argparse.ArgumentParser(prog="python -m bark_engine.training.nano", description=__doc__)
+    plans = {"codec": CodecPlan().steps, "decoder": DecoderPlan().steps}
     steps = parser.add_subparsers(required=True, metavar="STEP")
     for name, function, sentences in (
-        ("corpus", corpus, 40_000),
+        ("corpus", corpus, CORPUS),
         ("codec", codec, 1_600),
-        ("sound", sound, 8_000),
+        ("sound", sound, 7_000),
+        ("decoder", decoder, 1_000),
         ("export", _export, 0),
     ):
         step = steps.add_parser(name, help=(function.__doc__ or "the files of nano, half as large, with their card"))
         step.add_argument("--work", type=Path, required=True, metavar="FOLDER", help="where everything is made")
         if sentences:
             step.add_argument("--sentences", type=int, default=sentences, metavar="N", help=f"how many [{sentences:,}]")
-        if name in ("codec", "sound"):
-            step.add_argument("--of", type=int, default=40_000, metavar="N", help="size of the corpus [40,000]")
-        if name == "codec":
-            step.add_argument("--steps", type=int, default=CodecPlan.steps, help="updates of the weights")
+        if name in ("codec", "sound", "decoder"):
+            step.add_argument("--of", type=int, default=CORPUS, metavar="N", help=f"size of the corpus [{CORPUS:,}]")
+        if name in plans:
+            step.add_argument(
+                "--steps", type=int, default=plans[name], help=f"updates of the weights [{plans[name]:,}]"
+            )
         if name == "export":
             step.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="where nano is put")
         step.set_defaults(function=function)

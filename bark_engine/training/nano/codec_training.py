@@ -111,14 +111,32 @@ def build_codec(waves: Tensor) -> Codec:
         codec.decoder(codec.encoder(waves))
         for hook in hooks:
             hook.remove()
-        last = [layer for layer in codec.decoder.modules() if isinstance(layer, nn.Conv1d)][-1]
-        last.weight *= 0.3  # begin quietly: noise as loud as speech is farther from it than silence
-    for layer in convolutions:
-        parametrize.register_parametrization(layer, "weight", _AsMatrix(layer.get_parameter("weight"), layer))
+        # Begin quietly: noise as loud as speech is farther from it than silence.
+        last_convolution(codec.decoder).get_parameter("weight").mul_(0.3)
+    as_matrices(codec)
     for layer in codec.quantizer.vq.layers:
         # EnCodec's own revival of unused codes is undone by the moving average of the same step; see revive_codes.
         layer._codebook.threshold_ema_dead_code = 0
     return codec
+
+
+def last_convolution(decoder: nn.Module) -> nn.Module:
+    """The layer that puts the samples out."""
+    return [layer for layer in decoder.modules() if isinstance(layer, nn.Conv1d)][-1]
+
+
+def as_matrices(network: nn.Module) -> None:
+    """Hold the kernels of all convolutions as matrices, until `plain_state`."""
+    for layer in [layer for layer in network.modules() if isinstance(layer, nn.Conv1d | nn.ConvTranspose1d)]:
+        parametrize.register_parametrization(layer, "weight", _AsMatrix(layer.get_parameter("weight"), layer))
+
+
+def plain_state(network: nn.Module) -> dict[str, Tensor]:
+    """Turn the matrices back into kernels, and give all weights."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv1d | nn.ConvTranspose1d) and parametrize.is_parametrized(layer):
+            parametrize.remove_parametrizations(layer, "weight")
+    return network.state_dict()
 
 
 class _AsMatrix(nn.Module):
@@ -139,18 +157,14 @@ class _AsMatrix(nn.Module):
 
 def folded(codec: Codec) -> dict[str, Tensor]:
     """The weights of a trained codec as the engine reads them: plain kernels, GAIN inside the outer layers."""
-    plain = Codec(SHAPE)
-    for layer in codec.modules():
-        if isinstance(layer, nn.Conv1d | nn.ConvTranspose1d) and parametrize.is_parametrized(layer):
-            parametrize.remove_parametrizations(layer, "weight")
-    plain.load_state_dict(codec.state_dict())
-    weights = plain.state_dict()
+    weights = plain_state(codec)
     convolutions = [name for name in weights if name.endswith("conv.conv.weight")]
     first = next(name for name in convolutions if name.startswith("encoder."))
     last = [name for name in convolutions if name.startswith("decoder.")][-1]
-    weights[first] *= GAIN
-    weights[last] /= GAIN
-    weights[last.removesuffix("weight") + "bias"] /= GAIN
+    with torch.no_grad():
+        weights[first] *= GAIN
+        weights[last] /= GAIN
+        weights[last.removesuffix("weight") + "bias"] /= GAIN
     return weights
 
 

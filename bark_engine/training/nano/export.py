@@ -1,4 +1,7 @@
-"""Put nano together: the best weights of each training in float16, two voices, the vocabulary, and a card."""
+"""Put nano together: the best weights of each training in float16, two voices and the vocabularies.
+
+The card, README.md, is written by hand and stays as it is.
+"""
 
 import json
 import shutil
@@ -16,14 +19,13 @@ from .voices import VOICES
 
 MAX_BYTES = 16_000_000
 SPEAKER_SECONDS = 1.6  # of a voice, and up to twice as much; what follows in training is a past of this length
-CARD = "README.md"
 
 # Where the weights of each stage come from, in the folder of all steps.
 SOURCES = {
     "text": Path("semantic/best/text.safetensors"),
     "coarse": Path("coarse/best/coarse.safetensors"),
     "fine": Path("fine/best/fine.safetensors"),
-    "codec": Path("codec/codec.safetensors"),
+    "codec": Path("decoder/codec.safetensors"),
 }
 
 

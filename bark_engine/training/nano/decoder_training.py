@@ -1,0 +1,177 @@
+"""Train nano's decoder further, on the tokens that it will be given: those of the fine stage.
+
+Encoder and codebooks stay as they are, so no token changes its meaning and the stages trained on them stay valid. Half
+of the codes are those of the encoder; in the other half all but the coarse ones are drawn by the fine stage from the
+true coarse ones, as text-to-speech systems train their vocoders on predicted features over true durations. What the
+fine stage gets wrong the decoder then learns to bear.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...atomic import replacing
+from ...codec import Codec
+from ...fine import generate_fine
+from ...progress import OnStep, silent
+from ...sampling import FineSampling
+from ...spec import SUNO, BarkSpec
+from ...tokens import CoarseTokens
+from ...transformer import FineTransformer
+from .codec_training import GAIN, SpectralLoss, as_matrices, last_convolution, plain_state
+
+WARM_UP_FRAMES = 12  # before each piece: the decoder looks back, and a piece has no past
+PIECES, PIECE_FRAMES = 12, 60  # per step
+DRAWN = 0.5  # part of the pieces whose fine codes are the fine stage's
+WAVE_WEIGHT = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderPlan:
+    """How long and how fast: `steps` updates, all drawn from `seed`.
+
+    Matrices are moved by Muon at `rate`, biases by Adam at `bias_rate`; both rates fall to nothing by a cosine.
+    """
+
+    steps: int = 4_000
+    rate: float = 0.008
+    bias_rate: float = 5e-4
+    seed: int = 0
+    save_every: int = 250
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """A clip: float32 samples `[320 · F]` at 24 kHz, the encoder's codes `[8, F]` and the fine stage's `[8, F]`."""
+
+    samples: np.ndarray
+    codes: np.ndarray
+    drawn: np.ndarray
+
+
+def spoken(
+    clips: Sequence[np.ndarray], codec: Codec, fine: FineTransformer, spec: BarkSpec, on_step: OnStep | None = None
+) -> list[Spoken]:
+    """Encode clips and let the fine stage fill their codes in from the coarse ones, many clips in one window."""
+    on_step = on_step or silent
+    encoded: list[tuple[np.ndarray, np.ndarray]] = []
+    for number, clip in enumerate(clips):
+        on_step(number, 2 * len(clips))
+        frames = len(clip) // spec.hop_length
+        with torch.inference_mode():
+            codes = codec.encode(torch.tensor(clip[None, None, : frames * spec.hop_length]))[0].numpy()
+        encoded.append((clip[: frames * spec.hop_length], codes))
+    made: list[Spoken] = []
+    for number, (samples, codes) in enumerate(encoded):
+        on_step(len(clips) + number, 2 * len(clips))
+        coarse = CoarseTokens(codes[: spec.coarse_codebooks], family=spec.family)
+        drawn = generate_fine(fine, coarse, spec, speaker=None, sampling=FineSampling(), seed=number)
+        made.append(Spoken(samples, codes, np.asarray(drawn)))
+    return made
+
+
+def train_decoder(
+    codec: Codec,
+    clips: Sequence[Spoken],
+    held_out: Sequence[Spoken],
+    folder: Path,
+    plan: DecoderPlan,
+    report: Callable[[str], None] | None = None,
+) -> dict[str, Tensor]:
+    """Train the decoder of a codec, as the engine reads it; returns the weights of the whole codec.
+
+    Log and state go to `folder`, and what is there is continued; a run that was stopped equals one that was not.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    codec.requires_grad_(False)
+    decoder, loss_of = codec.decoder, SpectralLoss()
+    _scale_output(decoder, GAIN)
+    as_matrices(decoder)
+    decoder.requires_grad_(True).train()
+    matrices = [weight for weight in decoder.parameters() if weight.ndim == 2]
+    others = [weight for weight in decoder.parameters() if weight.ndim != 2]
+    muon = torch.optim.Muon(matrices, lr=plan.rate, weight_decay=0.0, adjust_lr_fn="original")
+    optimizers = (muon, torch.optim.Adam(others, lr=plan.bias_rate, fused=True))
+    state_file, log_file = folder / "state.pt", folder / "log.jsonl"
+    step = 0
+    if state_file.is_file():
+        state = torch.load(state_file, weights_only=True)
+        decoder.load_state_dict(state["decoder"])
+        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        step = state["step"]
+    started, sums = time.monotonic(), []
+    while step < plan.steps:
+        rng = np.random.default_rng((plan.seed, step))
+        part = min(1.0, (step + 1) / 50) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / plan.steps)))
+        for optimizer, rate in zip(optimizers, (plan.rate, plan.bias_rate), strict=True):
+            optimizer.param_groups[0]["lr"] = rate * part
+        codes, wave = _pieces(clips, rng)
+        wanted = wave[:, WARM_UP_FRAMES * SUNO.hop_length :] * GAIN
+        made = decoder(codec.quantizer.decode(codes))[:, 0, WARM_UP_FRAMES * SUNO.hop_length :]
+        spectral = loss_of(made, wanted)
+        (spectral + WAVE_WEIGHT * F.l1_loss(made, wanted)).backward()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        sums.append(spectral.item())
+        step += 1
+        if step % plan.save_every == 0 or step == plan.steps:
+            record = {"step": step, "loss": round(float(np.mean(sums)), 4), "rate": plan.rate * part}
+            record |= {"seconds": round(time.monotonic() - started, 1)} | _validate(codec, held_out, loss_of)
+            with log_file.open("a") as log:
+                log.write(json.dumps(record) + "\n")
+            if report:
+                report(json.dumps(record))
+            sums = []
+            with replacing(state_file, "the state of the training") as temporary:
+                saved = [optimizer.state_dict() for optimizer in optimizers]
+                torch.save({"decoder": decoder.state_dict(), "optimizers": saved, "step": step}, temporary)
+    weights = plain_state(codec)
+    codec.load_state_dict(weights)
+    _scale_output(codec.decoder, 1 / GAIN)
+    return codec.eval().state_dict()
+
+
+def _pieces(clips: Sequence[Spoken], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """PIECES random pieces: codes `[8, B, F]` for the quantizer and their sound `[B, n]`."""
+    frames = WARM_UP_FRAMES + PIECE_FRAMES
+    codes = np.zeros((PIECES, SUNO.fine_codebooks, frames), dtype=np.int64)
+    waves = np.zeros((PIECES, frames * SUNO.hop_length), dtype=np.float32)
+    for row in range(PIECES):
+        clip = clips[rng.integers(len(clips))]
+        while clip.codes.shape[1] < frames:
+            clip = clips[rng.integers(len(clips))]
+        start = int(rng.integers(clip.codes.shape[1] - frames + 1))
+        source = clip.drawn if rng.random() < DRAWN else clip.codes
+        codes[row] = source[:, start : start + frames]
+        waves[row] = clip.samples[start * SUNO.hop_length : (start + frames) * SUNO.hop_length]
+    return torch.from_numpy(codes).transpose(0, 1), torch.from_numpy(waves)
+
+
+def _validate(codec: Codec, clips: Sequence[Spoken], loss_of: SpectralLoss) -> dict[str, float]:
+    """Spectral loss on whole held-out clips: from the encoder's codes, and from those that the fine stage drew."""
+    codec.eval()
+    losses: dict[str, list[float]] = {"validation": [], "validation_drawn": []}
+    with torch.inference_mode():
+        for clip in clips:
+            for name, codes in zip(losses, (clip.codes, clip.drawn), strict=True):
+                made = codec.decode(torch.from_numpy(codes.astype(np.int64))[None])[:, 0]
+                losses[name].append(loss_of(made, torch.from_numpy(clip.samples)[None] * GAIN).item())
+    codec.train()
+    return {name: round(float(np.mean(values)), 4) for name, values in losses.items()}
+
+
+def _scale_output(decoder: nn.Module, factor: float) -> None:
+    layer = last_convolution(decoder)
+    with torch.no_grad():
+        layer.get_parameter("weight").mul_(factor)
+        layer.get_parameter("bias").mul_(factor)
