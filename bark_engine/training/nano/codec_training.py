@@ -225,12 +225,12 @@ def train_codec(
             record |= validate(codec, held_out, loss_of, quantized=step > UNQUANTIZED_STEPS)
             with log_file.open("a") as log:
                 log.write(json.dumps(record) + "\n")
-            if report:
-                report(json.dumps(record))
             sums = []
             with replacing(state_file, "the state of the training") as temporary:
                 saved = [optimizer.state_dict() for optimizer in optimizers]
                 torch.save({"codec": codec.state_dict(), "optimizers": saved, "step": step}, temporary)
+            if report:
+                report(json.dumps(record))
     return codec.eval()
 
 

@@ -129,12 +129,12 @@ def train_decoder(
             record |= {"seconds": round(time.monotonic() - started, 1)} | _validate(codec, held_out, loss_of)
             with log_file.open("a") as log:
                 log.write(json.dumps(record) + "\n")
-            if report:
-                report(json.dumps(record))
             sums = []
             with replacing(state_file, "the state of the training") as temporary:
                 saved = [optimizer.state_dict() for optimizer in optimizers]
                 torch.save({"decoder": decoder.state_dict(), "optimizers": saved, "step": step}, temporary)
+            if report:
+                report(json.dumps(record))
     weights = plain_state(codec)
     codec.load_state_dict(weights)
     _scale_output(codec.decoder, 1 / GAIN)
