@@ -12,7 +12,8 @@ Needs espeak-ng, whose reading of each sentence (en-us, 175 words a minute) is w
 
 and all files together are at most 16 MB. Exit status 0 when every goal is met, 1 when one is missed, 2 when there is
 nothing to judge. How the scores are made is in `speech_judge.py` and `recogniser.py`. `--instead espeak` puts
-another voice in nano's place, which must pass; `--instead noise` and others must fail (see `readers.py`).
+another voice in nano's place, which must pass; `--instead noise` and others must fail (see `readers.py`); `--instead
+codec` is espeak-ng through nano's codec, the best that nano could do.
 """
 
 import argparse
@@ -33,7 +34,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT))
 
-from readers import IMPOSTORS, ReaderPlan, Recording, Take, at_judge_rate, espeak, named_speakers, record  # noqa: E402
+from readers import CODEC, IMPOSTORS, ReaderPlan, Recording, Take, at_judge_rate, espeak, named_speakers, record  # noqa: E402
 from recogniser import Recogniser  # noqa: E402
 from spectrograms import compare  # noqa: E402
 from speech_judge import (  # noqa: E402
@@ -299,7 +300,12 @@ def _arguments() -> argparse.Namespace:
         default=[f"{name}={BUNDLED_SPEAKERS / name}.npz" for name in ("low", "high")],
         help="the two speaker prompts [those of nano]",
     )
-    parser.add_argument("--instead", choices=list(IMPOSTORS), default="", help="judge an impostor, to judge the judge")
+    parser.add_argument(
+        "--instead",
+        choices=[CODEC, *IMPOSTORS],
+        default="",
+        help="judge the codec alone, or an impostor",
+    )
     parser.add_argument("--temperature", type=float, metavar="T", help="of the semantic and coarse stages [0.7]")
     parser.add_argument("--quick", action="store_true", help="20 sentences, 5 by each voice, 5 seeds")
     parser.add_argument(

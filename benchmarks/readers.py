@@ -29,6 +29,10 @@ WAV_HEADER = 44  # bytes; espeak-ng writes the plain kind, with wrong lengths in
 REFERENCE_VOICE = "en-us"
 OTHER_VOICES = {"": ("en-us+f2", 55), "low": ("en-us+m3", 30), "high": ("en-us+f2", 60)}  # name and pitch, 0 … 99
 
+NANO_VOICES = {"": ("en-us", WORDS_PER_MINUTE, 50), "low": ("en-us+m3", WORDS_PER_MINUTE, 30)}
+NANO_VOICES["high"] = ("en-us+f2", WORDS_PER_MINUTE, 55)  # name, rate and pitch of what nano was trained on
+CODEC = "codec"
+
 
 @dataclass(frozen=True, slots=True)
 class Take:
@@ -52,7 +56,7 @@ class Recording:
 
 @dataclass(frozen=True)
 class ReaderPlan:
-    """Models (a name or folder) with speaker prompt files by name, or `instead` one of IMPOSTORS.
+    """Models (a name or folder) with speaker prompt files by name, or `instead` CODEC or one of IMPOSTORS.
 
     `sentences` are the texts that impostors mix up; `temperature` is that of the semantic and coarse stages (None:
     the engine's defaults).
@@ -66,6 +70,8 @@ class ReaderPlan:
 
     def make(self) -> Reader:
         """The reader itself. Raises BarkError for models and speaker prompts that are not to be had."""
+        if self.instead == CODEC:
+            return codec_reader(self)
         return IMPOSTORS[self.instead](self.sentences) if self.instead else bark_reader(self)
 
 
@@ -105,6 +111,14 @@ def bark_reader(plan: ReaderPlan) -> Reader:
 
     read("Hello.", "", 0, max_seconds=0.5)
     return read
+
+
+def codec_reader(plan: ReaderPlan) -> Reader:
+    """espeak-ng with nano's voices, through the codec of the models and back: what the models could reach at best."""
+    from bark_engine import Bark
+
+    bark = Bark.load(plan.models)
+    return lambda text, speaker, seed: bark.decode(bark.encode(espeak(text, *NANO_VOICES[speaker])))
 
 
 def record(plan: ReaderPlan, takes: Sequence[Take], jobs: int) -> Iterator[Recording]:

@@ -16,7 +16,7 @@ from ...codec import Codec
 from ...errors import BarkError, BarkFileError
 from ...spec import register_family
 from ...transformer import FineTransformer
-from .codec_training import SHAPE, CodecPlan, folded, train_codec
+from .codec_training import SHAPE, CodecPlan, folded, soften, train_codec
 from .corpus import audio_clips, spoken_sentences, write_clips
 from .decoder_training import DecoderPlan, spoken, train_decoder
 from .export import SOURCES, export
@@ -48,6 +48,7 @@ def codec(arguments: argparse.Namespace) -> str:
     trained = train_codec(clips[HELD_OUT:], held_out, run, plan, report=_line)
     plain = Codec(SHAPE)
     plain.load_state_dict(folded(trained))
+    soften(plain)
     return _keep_codec(plain, run)
 
 
@@ -117,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ("corpus", corpus, CORPUS),
         ("codec", codec, 1_600),
         ("sound", sound, 7_000),
-        ("decoder", decoder, 1_000),
+        ("decoder", decoder, 500),
         ("export", _export, 0),
     ):
         step = steps.add_parser(name, help=(function.__doc__ or "the files of nano, half as large, with their card"))

@@ -28,6 +28,7 @@ from ...spec import SUNO
 SHAPE = CodecShape(filters=8, dimension=64, lstm_layers=1)
 GAIN = 8.0
 UNQUANTIZED_STEPS = 400
+FINE_SCALE = 0.1  # of the codebooks that the fine stage fills; see `soften`
 WAVE_WEIGHT, LATER_WAVE_WEIGHT = 2.0, 0.25  # of the samples in the loss, before and after
 CLIPS, CLIP_FRAMES = 10, 60  # per step: ten pieces of 0.8 s
 
@@ -166,6 +167,18 @@ def folded(codec: Codec) -> dict[str, Tensor]:
         weights[last] /= GAIN
         weights[last.removesuffix("weight") + "bias"] /= GAIN
     return weights
+
+
+def soften(codec: Codec, coarse_codebooks: int = SUNO.coarse_codebooks) -> None:
+    """Make the vectors of all but the coarse codebooks FINE_SCALE as long.
+
+    A fine network of a million weights knows little about the codes of these codebooks, and the wrong ones are noise.
+    Short vectors are little noise; and since the encoder takes the nearest one to what is left, six short steps bring
+    it nearly as close as six long ones (docs/log.md).
+    """
+    with torch.no_grad():
+        for layer in codec.quantizer.vq.layers[coarse_codebooks:]:
+            layer._codebook.embed *= FINE_SCALE  # the averages are of use to the training alone, which is over
 
 
 def train_codec(

@@ -1,9 +1,9 @@
 """Train nano's decoder further, on the tokens that it will be given: those of the fine stage.
 
-Encoder and codebooks stay as they are, so no token changes its meaning and the stages trained on them stay valid. Half
-of the codes are those of the encoder; in the other half all but the coarse ones are drawn by the fine stage from the
-true coarse ones, as text-to-speech systems train their vocoders on predicted features over true durations. What the
-fine stage gets wrong the decoder then learns to bear.
+Encoder and codebooks stay as they are, so no token changes its meaning and the stages trained on them stay valid. Some
+of the codes are those of the encoder; in the others all but the coarse ones are drawn by the fine stage from the true
+coarse ones, as text-to-speech systems train their vocoders on predicted features over true durations. What the fine
+stage cannot know the decoder then learns not to trust.
 """
 
 import json
@@ -30,7 +30,7 @@ from .codec_training import GAIN, SpectralLoss, as_matrices, last_convolution, p
 
 WARM_UP_FRAMES = 12  # before each piece: the decoder looks back, and a piece has no past
 PIECES, PIECE_FRAMES = 12, 60  # per step
-DRAWN = 0.5  # part of the pieces whose fine codes are the fine stage's
+DRAWN = 0.8  # part of the pieces whose fine codes are the fine stage's
 WAVE_WEIGHT = 0.1
 
 
@@ -41,7 +41,7 @@ class DecoderPlan:
     Matrices are moved by Muon at `rate`, biases by Adam at `bias_rate`; both rates fall to nothing by a cosine.
     """
 
-    steps: int = 4_000
+    steps: int = 2_600
     rate: float = 0.008
     bias_rate: float = 5e-4
     seed: int = 0
@@ -165,7 +165,7 @@ def _validate(codec: Codec, clips: Sequence[Spoken], loss_of: SpectralLoss) -> d
         for clip in clips:
             for name, codes in zip(losses, (clip.codes, clip.drawn), strict=True):
                 made = codec.decode(torch.from_numpy(codes.astype(np.int64))[None])[:, 0]
-                losses[name].append(loss_of(made, torch.from_numpy(clip.samples)[None] * GAIN).item())
+                losses[name].append(loss_of(made, torch.tensor(clip.samples)[None] * GAIN).item())
     codec.train()
     return {name: round(float(np.mean(values)), 4) for name, values in losses.items()}
 
