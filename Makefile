@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 TEXT ?= Hello! This is Bark, turned inside out.
-MODELS ?= random
+MODELS ?= nano
 OUTPUT ?= output/hello.wav
 
 BIN := .venv/bin

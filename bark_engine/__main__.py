@@ -24,10 +24,12 @@ from .progress import OnStep
 from .sampling import CoarseSampling, FineSampling, SemanticSampling
 from .speaker import SpeakerPrompt
 
-RANDOM_WARNING = (
-    "These are the embedded default models: tiny, with random weights. They prove the path and make noise, not speech. "
-    "For speech use --models small or --models large with Suno's weights (add --download to fetch them)."
-)
+NOTES = {
+    "nano": "This is nano, the small reader of English that comes with the pack. For Bark's own voices, laughter and "
+    "other languages use --models small or --models large with Suno's weights (add --download to fetch them).",
+    "random": "These models have random weights: they prove the path and make noise, not speech.",
+}
+"""What a person should know about the models that need no weights of Suno's."""
 
 
 class _OneLineParser(argparse.ArgumentParser):
@@ -51,7 +53,7 @@ def _speak_parser() -> argparse.ArgumentParser:
         "--models",
         default=DEFAULT_MODELS,
         metavar="NAME|PATH",
-        help=f"small, large, a folder or a file [{DEFAULT_MODELS}]",
+        help=f"nano, small, large, a folder or a file [{DEFAULT_MODELS}]",
     )
     parser.add_argument("--speaker", metavar="NAME|FILE", help="a speaker prompt, such as v2/en_speaker_6 or voice.npz")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same sound [0]")
@@ -112,8 +114,8 @@ def speak(arguments: argparse.Namespace) -> None:
             on_step=bar.step,
         )
     save_audio(arguments.output, speech.audio.samples[None], speech.audio.sample_rate, "wav")
-    if bark.models.is_random:
-        print(RANDOM_WARNING)
+    if bark.spec.family in NOTES:
+        print(NOTES[bark.spec.family])
     print(
         f"Wrote {arguments.output}: {speech.audio.seconds:.1f} s at {speech.audio.sample_rate} Hz with the "
         f"{bark.models.name} models, seed {speech.seed}, in {time.monotonic() - started:.1f} s."

@@ -23,7 +23,7 @@ def text_input() -> io.Input:
     return io.String.Input(
         "text",
         multiline=True,
-        default="Hello! [laughs] Nice to meet you.",
+        default="Hello! Nice to meet you.",
         display_name="text",
         tooltip="What to say, at most 256 text tokens (about 13 s of speech). Tags such as [laughs], [sighs] and ♪ are "
         "part of the text; the language is told from the words.",

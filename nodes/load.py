@@ -32,8 +32,8 @@ class LoadBarkModels(io.ComfyNode):
                     options=names,
                     default=next((name for name in found if name in SIZES), DEFAULT_MODELS),
                     display_name="models",
-                    tooltip="large: best, 4.4 GB as float32; small: faster, 1.7 GB; random: tiny models that "
-                    "make noise, for trying graphs; other names are folders under models/bark.",
+                    tooltip="large: best, 4.4 GB as float32; small: faster, 1.7 GB; nano: a toy reader of English "
+                    "that comes with the pack; random: noise, for tests; other names are folders in models/bark.",
                 ),
                 io.Combo.Input(
                     "precision",

@@ -19,16 +19,16 @@ class LoadSpeakerPrompt(io.ComfyNode):
             display_name="Load Speaker Prompt",
             category=CATEGORY,
             search_aliases=["bark", "voice", "history prompt", "voice preset"],
-            description="A voice to continue: a .npz file from models/bark/speakers, or one of Suno's 261 voices. "
-            "A voice speaks its own language best; in another one it has an accent. Connect it to any stage, the same "
-            "to all of them for one steady voice.",
+            description="A voice to continue: a .npz file from models/bark/speakers, one of nano's two, or one of "
+            "Suno's 261. A voice speaks its own language best; in another one it has an accent. Connect it to any "
+            "stage, the same to all of them for one steady voice.",
             inputs=[
                 io.Combo.Input(
                     "speaker",
                     options=list_speakers(host.speaker_folders()),
                     display_name="speaker",
-                    tooltip="Files in models/bark/speakers come first, then Suno's voices by language "
-                    "(v2 are the better ones). Press R to look again.",
+                    tooltip="Files in models/bark/speakers come first, then nano's voices, which fit the nano "
+                    "models, then Suno's by language (v2 are the better ones). Press R to look again.",
                 ),
                 io.Boolean.Input(
                     "download",

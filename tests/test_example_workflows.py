@@ -48,16 +48,16 @@ def test_it_says_which_packs_it_needs(workflow: dict[str, Any]) -> None:
 def test_it_runs_at_once_after_installing(workflow: dict[str, Any]) -> None:
     """The embedded models, no network, and seeds that stay."""
     loaders = [node for node in workflow["nodes"] if node["type"] == "BarkLoadModels"]
-    assert [node["widgets_values"] for node in loaders] == [["random", "auto", "auto", "same", "same", "same", False]]
+    assert [node["widgets_values"] for node in loaders] == [["nano", "auto", "auto", "same", "same", "same", False]]
     for node in workflow["nodes"]:
         seeds = [item for item in node["inputs"] if item["name"] == "seed"]
         assert [value for value in node["widgets_values"] if value == "fixed"] == ["fixed"] * len(seeds)
 
 
 def test_it_explains_itself(workflow: dict[str, Any]) -> None:
-    """A note to begin with that says what "random" is, and a file name of its own for each sound."""
+    """A note to begin with that says what "nano" is, and a file name of its own for each sound."""
     notes = {node["title"]: node["widgets_values"][0] for node in workflow["nodes"] if node["type"] in NOTES}
-    assert "noise" in notes["Read me"]
+    assert "nano" in notes["Read me"]
     assert "small" in notes["Read me"]
     assert all(text.strip() for text in notes.values())
     assert all(node["color"] and node["bgcolor"] for node in workflow["nodes"])

@@ -39,7 +39,7 @@ def test_barks_sound_goes_through_core_nodes(host: Host) -> None:
 )
 def test_any_recording_becomes_tokens_and_sound_again(host: Host, sound: dict[str, int]) -> None:
     graph = Graph()
-    loader = graph.add("BarkLoadModels", models="random")
+    loader = graph.add("BarkLoadModels", models="nano")
     encoded = graph.add("BarkEncodeAudio", models=loader, audio=graph.add("ProbeSound", **sound))
     again = graph.add("BarkDecodeFineTokens", models=loader, fine=encoded)
     probes = [graph.add("ProbeValue", value=value) for value in (encoded.out(0), encoded.out(1), again)]
@@ -55,7 +55,7 @@ def test_a_file_from_the_input_folder_is_encoded(host: Host) -> None:
     samples = np.sin(np.arange(22_050) * 0.1)[None].astype(np.float32) / 2
     write_flac(host.base / "input" / "recording.flac", samples, 22_050)
     graph = Graph()
-    loader = graph.add("BarkLoadModels", models="random")
+    loader = graph.add("BarkLoadModels", models="nano")
     recording = graph.add("LoadAudio", audio="recording.flac")
     encoded = graph.add("BarkEncodeAudio", models=loader, audio=recording)
     fine = graph.add("BarkCoarseToFine", models=loader, coarse=encoded.out(1), seed=81)

@@ -9,10 +9,10 @@ from support.host import Host
 
 # Options that depend on the files of a machine; these are always among them.
 ALWAYS = {
-    "models": ["large", "small", "random"],
-    "text_models": ["same", "large", "small", "random"],
-    "coarse_models": ["same", "large", "small", "random"],
-    "fine_models": ["same", "large", "small", "random"],
+    "models": ["large", "small", "nano", "random"],
+    "text_models": ["same", "large", "small", "nano", "random"],
+    "coarse_models": ["same", "large", "small", "nano", "random"],
+    "fine_models": ["same", "large", "small", "nano", "random"],
     "speaker": ["announcer", "v2/en_speaker_6", "v2/zh_speaker_0", "en_speaker_0"],
 }
 # What newer versions of ComfyUI add to every node; nothing of the pack's own.

@@ -33,7 +33,7 @@ def refused(result: Result, *words: str) -> None:
 
 def speak(host: Host, **inputs: Any) -> Result:
     graph = Graph()
-    loader = graph.add("BarkLoadModels", models="random")
+    loader = graph.add("BarkLoadModels", models="nano")
     graph.add("ProbeValue", value=graph.add("BarkTextToSemantic", models=loader, **{"text": "Hi.", **inputs}))
     return run(host, graph)
 
@@ -66,7 +66,7 @@ def test_a_wrong_wire_is_a_400_that_names_both_types(host: Host, target: str, na
 @pytest.mark.parametrize("missing", ["models", "text", "seed"])
 def test_a_missing_input_is_a_400_that_names_it(host: Host, missing: str) -> None:
     graph = Graph()
-    loader = graph.add("BarkLoadModels", models="random")
+    loader = graph.add("BarkLoadModels", models="nano")
     stage = graph.add("BarkTextToSemantic", models=loader, text="Hi.")
     del graph[stage.key]["inputs"][missing]
     graph.add("ProbeValue", value=stage)
@@ -82,7 +82,7 @@ def test_a_missing_input_is_a_400_that_names_it(host: Host, missing: str) -> Non
 @pytest.mark.parametrize("text", ["", "  \n\t "])
 def test_empty_text_is_a_400(host: Host, node: str, text: str) -> None:
     graph = Graph()
-    loader = graph.add("BarkLoadModels", models="random")
+    loader = graph.add("BarkLoadModels", models="nano")
     graph.add("ProbeValue", value=graph.add(node, models=loader, text=text))
     result = run(host, graph)
     assert result.status == "refused"
@@ -93,7 +93,7 @@ def test_empty_text_is_a_400(host: Host, node: str, text: str) -> None:
 def test_text_that_is_too_long_is_refused_with_the_limit(host: Host, text: str) -> None:
     result = speak(host, text=text)
     assert result.status == "error"
-    refused(result, "256")
+    refused(result, "160")
     assert len(result.message) < 2_000
 
 
@@ -237,7 +237,7 @@ def test_a_prefix_that_leaves_the_output_folder_is_refused(host: Host, prefix: s
 )
 def test_sound_that_cannot_be_encoded_is_refused(host: Host, sound: dict[str, Any], words: list[str]) -> None:
     graph = Graph()
-    loader = graph.add("BarkLoadModels", models="random")
+    loader = graph.add("BarkLoadModels", models="nano")
     encoded = graph.add("BarkEncodeAudio", models=loader, audio=graph.add("ProbeSound", **sound))
     graph.add("ProbeValue", value=encoded)
     result = run(host, graph)

@@ -37,7 +37,7 @@ def test_a_stage_stops_at_its_next_step(host: Host, stage: str) -> None:
 
 def test_the_one_box_stops(host: Host) -> None:
     graph = Graph()
-    loader = graph.add("BarkLoadModels", models="random")
+    loader = graph.add("BarkLoadModels", models="nano")
     box = graph.add("BarkTextToSpeech", models=loader, text="Stop me.", seed=31)
     graph.add("ProbeValue", value=box)
     running = start(host, graph)

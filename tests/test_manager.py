@@ -32,7 +32,7 @@ def manager():
 
 
 def test_nothing_is_read_before_a_stage_runs(manager, reads):
-    bark = Bark.load("random", manager=manager)
+    bark = Bark.load("nano", manager=manager)
     assert reads == []
     assert manager.loaded() == []
     bark.text_to_semantic("Hello.")
@@ -40,14 +40,14 @@ def test_nothing_is_read_before_a_stage_runs(manager, reads):
 
 
 def test_two_barks_with_one_setting_share_one_copy(manager, reads):
-    first, second = Bark.load("random", manager=manager), Bark.load("random", manager=manager)
+    first, second = Bark.load("nano", manager=manager), Bark.load("nano", manager=manager)
     assert first.text_to_semantic("Hello.") == second.text_to_semantic("Hello.")
     assert reads == ["text"]
     assert [key.stage for key in manager.loaded()] == ["text"]
 
 
 def test_another_precision_is_another_copy(manager, reads):
-    full, half = Bark.load("random", manager=manager), Bark.load("random", dtype="bfloat16", manager=manager)
+    full, half = Bark.load("nano", manager=manager), Bark.load("nano", dtype="bfloat16", manager=manager)
     full.text_to_semantic("Hello.")
     half.text_to_semantic("Hello.")
     assert reads == ["text", "text"]
@@ -55,7 +55,7 @@ def test_another_precision_is_another_copy(manager, reads):
 
 
 def test_threads_that_ask_together_get_one_copy(manager, reads):
-    barks = [Bark.load("random", manager=manager) for _ in range(8)]
+    barks = [Bark.load("nano", manager=manager) for _ in range(8)]
     start, results = threading.Barrier(8), [None] * 8
 
     def work(index):
@@ -72,7 +72,7 @@ def test_threads_that_ask_together_get_one_copy(manager, reads):
 
 
 def test_a_stage_is_freed_when_nobody_holds_it(manager, reads):
-    bark = Bark.load("random", manager=manager)
+    bark = Bark.load("nano", manager=manager)
     bark.text_to_semantic("Hello.")
     assert len(manager.loaded()) == 1
     assert len(manager.placement._stages) == 1
@@ -83,7 +83,7 @@ def test_a_stage_is_freed_when_nobody_holds_it(manager, reads):
 
 
 def test_unload_lets_go_and_the_next_use_reads_again(manager, reads):
-    bark = Bark.load("random", manager=manager)
+    bark = Bark.load("nano", manager=manager)
     before = bark.text_to_semantic("Hello.")
     bark.unload()
     assert manager.loaded() == []
@@ -93,7 +93,7 @@ def test_unload_lets_go_and_the_next_use_reads_again(manager, reads):
 
 def test_weights_read_in_inference_mode_are_ordinary_weights(manager):
     """ComfyUI runs its nodes in inference mode; what is made there cannot be changed outside of it."""
-    bark = Bark.load("random", dtype="bfloat16", manager=manager)
+    bark = Bark.load("nano", dtype="bfloat16", manager=manager)
     with torch.inference_mode():
         bark.text_to_semantic("Hello.")
     weights = bark._stages["text"].run(lambda module, frugal: list(module.parameters()))
@@ -102,7 +102,7 @@ def test_weights_read_in_inference_mode_are_ordinary_weights(manager):
 
 
 def test_the_codec_is_always_float32(manager):
-    bark = Bark.load("random", dtype="bfloat16", manager=manager)
+    bark = Bark.load("nano", dtype="bfloat16", manager=manager)
     bark.decode(bark.say("Hello.").fine)
     assert {key.stage: key.dtype for key in manager.loaded()}["codec"] is torch.float32
 
@@ -183,7 +183,7 @@ def test_module_bytes_counts_parameters_and_buffers():
 
 
 def text_stage(manager):
-    bark = Bark.load("random", manager=manager)
+    bark = Bark.load("nano", manager=manager)
     return bark, bark._stages["text"]
 
 
@@ -226,7 +226,7 @@ def test_other_errors_pass_and_nothing_is_tried_again(manager):
 
 
 def test_the_frugal_form_gives_the_same_tokens(manager, monkeypatch):
-    bark = Bark.load("random", manager=manager)
+    bark = Bark.load("nano", manager=manager)
     semantic = bark.text_to_semantic("Hello.", seed=2)
     coarse = bark.semantic_to_coarse(semantic, seed=2)
     failed = []
@@ -266,7 +266,7 @@ def test_device_and_precision_names(manager):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
 def test_a_device_that_is_not_there_is_refused():
     with pytest.raises(BarkInputError, match=r"'cuda' is not available here. Available: cpu"):
-        Bark.load("random", device="cuda")
+        Bark.load("nano", device="cuda")
 
 
 def test_one_device_has_one_answer_whatever_it_is_called(monkeypatch):
@@ -280,7 +280,7 @@ def test_one_device_has_one_answer_whatever_it_is_called(monkeypatch):
 
 
 def test_arguments_are_checked_before_anything_is_read(manager, reads):
-    bark = Bark.load("random", manager=manager)
+    bark = Bark.load("nano", manager=manager)
     for call in (lambda: bark.say("Hello.", seed=-1), lambda: bark.text_to_semantic("Hello.", seed=2**64)):
         with pytest.raises(BarkInputError, match="seed"):
             call()

@@ -24,7 +24,7 @@ from bark_engine.library.model_sets import (
     find_or_download,
     list_model_sets,
 )
-from bark_engine.library.places import downloads_folder, random_models_folder
+from bark_engine.library.places import downloads_folder, nano_folder, random_models_folder
 from bark_engine.spec import SUNO, BarkSpec
 from support.stage_outlines import write_set, write_stage, write_transformers, write_vocabulary
 
@@ -81,12 +81,22 @@ def where(found: model_sets.ModelSet) -> set[Path]:
 # -- the embedded default ----------------------------------------------------------------------------------------
 
 
-def test_the_default_is_made_on_the_spot_once(home: Path) -> None:
+def test_the_default_is_nano_which_comes_with_the_pack(home: Path) -> None:
     found = find(DEFAULT_MODELS)
+    assert where(found) == {nano_folder()}
+    assert nano_folder().is_relative_to(Path(model_sets.__file__).parents[1])
+    assert (found.name, found.spec.family) == ("nano", "nano")
+    assert (found.vocabulary, found.codec.path.parent) == (nano_folder() / "vocab.txt", nano_folder())
+    assert "come with the pack" in found.origin
+    assert not home.exists()
+
+
+def test_the_random_models_are_made_on_the_spot_once(home: Path) -> None:
+    found = find("random")
     folder = random_models_folder()
     assert where(found) == {folder}
     assert folder.is_relative_to(home / "bark_engine")
-    assert (found.name, found.spec.family, found.is_random) == ("random", "random", True)
+    assert (found.name, found.spec.family) == ("random", "random")
     assert found.vocabulary == folder / "vocab.txt"
     assert found.codec.path.parent == folder
     assert "random weights" in found.origin
@@ -114,7 +124,7 @@ def test_sizes_are_told_by_the_weights_and_not_by_the_name(models: Path, bert: P
     assert {getattr(found, stage).path.name for stage in NETWORKS} == {names.format(stage=s) for s in NETWORKS}
     assert found.text.shape.n_embd == {"large": 1024, "small": 768}[size]  # type: ignore[union-attr]
     assert [found.text.stage, found.coarse.stage, found.fine.stage, found.codec.stage] == [*NETWORKS, "codec"]
-    assert (found.spec, found.is_random) == (SUNO, False)
+    assert found.spec == SUNO
     with pytest.raises(IncompleteModelsError):
         find("small" if size == "large" else "large", models)
 
@@ -125,7 +135,7 @@ def test_both_sizes_in_one_folder_are_kept_apart(models: Path, bert: Path) -> No
     give(bert, models)
     assert find("large", models).fine.path.name == "fine_2.safetensors"
     assert find("small", models).fine.path.name == "fine.safetensors"
-    assert list_model_sets([models]) == ["large", "small", "random"]
+    assert list_model_sets([models]) == ["large", "small", "nano", "random"]
 
 
 def test_the_order_of_the_places(models: Path, home: Path, tmp_path: Path, bert: Path) -> None:
@@ -326,7 +336,7 @@ def test_paths_are_taken_from_callers_that_may_give_them(tmp_path: Path, bert: P
 
 def test_an_unknown_name_lists_the_known_ones(models: Path) -> None:
     write_set(models / "mine", "small")
-    with pytest.raises(BarkFileError, match=r"no models called 'yours'.*small, mine, random") as caught:
+    with pytest.raises(BarkFileError, match=r"no models called 'yours'.*small, mine, nano, random") as caught:
         find("yours", models)
     assert str(models) in str(caught.value)
 
@@ -390,7 +400,7 @@ def test_a_spec_beside_the_weights_makes_them_a_family(models: Path) -> None:
 def test_a_size_means_suno_s_models_and_not_another_family_of_that_size(models: Path, bert: Path) -> None:
     mine = _family(write_set(models / "a_family", "small"), BarkSpec(family="set_same_size"))
     write_vocabulary(mine / "vocab.txt", words=500)
-    assert list_model_sets([models]) == ["a_family", "random"]
+    assert list_model_sets([models]) == ["a_family", "nano", "random"]
     with pytest.raises(IncompleteModelsError):
         find("small", models)
     (mine / "spec.json").write_text("damaged")
@@ -528,7 +538,7 @@ def test_a_damaged_file_is_logged_named_and_hides_no_other(
     bad.write_bytes(b"PK\x03\x04 cut short")
     assert find("small", models).text.path.name == "text.safetensors"
     assert any(str(bad) in message for message in caplog.messages)
-    assert list_model_sets([models]) == ["small", "random"]
+    assert list_model_sets([models]) == ["small", "nano", "random"]
     with pytest.raises(IncompleteModelsError, match=r"Could not be used: .*text_2\.pt"):
         find("large", models)
 
@@ -536,9 +546,9 @@ def test_a_damaged_file_is_logged_named_and_hides_no_other(
 # -- the list ----------------------------------------------------------------------------------------------------
 
 
-def test_the_list_has_what_can_be_found_and_random_last(models: Path, home: Path, tmp_path: Path) -> None:
-    assert list_model_sets([]) == ["random"]
-    assert list_model_sets([tmp_path / "missing"]) == ["random"]
+def test_the_list_has_what_can_be_found_and_the_embedded_ones_last(models: Path, home: Path, tmp_path: Path) -> None:
+    assert list_model_sets([]) == ["nano", "random"]
+    assert list_model_sets([tmp_path / "missing"]) == ["nano", "random"]
     write_set(models / "mine", "small")
     write_stage(models / "half" / "text.pt", "text", (2, 2, 64))
     (models / "speakers").mkdir()
@@ -546,9 +556,9 @@ def test_the_list_has_what_can_be_found_and_random_last(models: Path, home: Path
     write_stage(models / ".hidden" / "text.pt", "text")
     (models / "broken").mkdir()
     (models / "broken" / "text.pt").write_bytes(b"no weights")
-    assert list_model_sets([models]) == ["small", "half", "mine", "random"]
+    assert list_model_sets([models]) == ["small", "half", "mine", "nano", "random"]
     write_set(home / "suno" / "bark_v0", "large")
-    assert list_model_sets([models]) == ["large", "small", "half", "mine", "random"]
+    assert list_model_sets([models]) == ["large", "small", "half", "mine", "nano", "random"]
 
 
 def test_files_are_looked_into_once_until_they_change(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -561,10 +571,10 @@ def test_files_are_looked_into_once_until_they_change(models: Path, monkeypatch:
 
     monkeypatch.setattr(model_places, "_look_into", look)
     for _ in range(3):
-        assert list_model_sets([models]) == ["small", "random"]
+        assert list_model_sets([models]) == ["small", "nano", "random"]
     assert looks == [models]
     write_stage(models / "text.safetensors", "text", "large")
-    assert list_model_sets([models]) == ["random"]
+    assert list_model_sets([models]) == ["nano", "random"]
     assert looks == [models, models]
 
 

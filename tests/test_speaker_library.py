@@ -13,7 +13,14 @@ import pytest
 from huggingface_hub import constants
 
 from bark_engine.errors import BarkFileError, BarkInputError
-from bark_engine.library.speakers import LANGUAGES, SUNO_SPEAKERS, find_speaker, list_speakers, speaker_file
+from bark_engine.library.speakers import (
+    LANGUAGES,
+    NANO_SPEAKERS,
+    SUNO_SPEAKERS,
+    find_speaker,
+    list_speakers,
+    speaker_file,
+)
 from support.voices import (
     PINNED,
     VOICE,
@@ -65,11 +72,11 @@ def test_files_come_first_by_folder_with_slashes_and_once(tmp_path: Path) -> Non
     (first / "notes.txt").write_text("x")
     (first / "folder.npz").mkdir()
     files = ["Adam.npz", "mine/deep/voice.npz", "v2/en_speaker_6.npz", "zoe.npz", "ben.npz"]
-    assert list_speakers([first, second]) == [*files, *SUNO_SPEAKERS]
+    assert list_speakers([first, second]) == [*files, *NANO_SPEAKERS, *SUNO_SPEAKERS]
 
 
 def test_missing_folders_are_empty() -> None:
-    assert list_speakers([Path("nowhere") / "at all"]) == list(SUNO_SPEAKERS) == list_speakers([])
+    assert list_speakers([Path("nowhere") / "at all"]) == [*NANO_SPEAKERS, *SUNO_SPEAKERS] == list_speakers([])
 
 
 def test_what_cannot_be_used_by_name_is_not_listed(tmp_path: Path, folder: Path) -> None:
@@ -84,20 +91,20 @@ def test_what_cannot_be_used_by_name_is_not_listed(tmp_path: Path, folder: Path)
     link_or_skip(folder / "dangling.npz", tmp_path / "not there.npz")
     link_or_skip(folder / "linked folder", outside.parent)
     link_or_skip(folder / "alias.npz", kept)
-    assert list_speakers([folder])[:-261] == ["alias.npz", "kept.npz"]
+    assert list_speakers([folder])[: -len((*NANO_SPEAKERS, *SUNO_SPEAKERS))] == ["alias.npz", "kept.npz"]
 
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="file names are always Unicode here")
 def test_a_file_name_that_is_no_text_is_not_listed(folder: Path) -> None:
     (folder / os.fsdecode(b"\xff.npz")).write_bytes(b"")
-    assert list_speakers([folder]) == list(SUNO_SPEAKERS)
+    assert list_speakers([folder]) == [*NANO_SPEAKERS, *SUNO_SPEAKERS]
 
 
 def test_every_listed_file_is_found_under_its_listed_name(folder: Path) -> None:
     names = ["Grüße ♪ 语音.npz", "a..b.npz", "mine/voice.npz"]
     for seed, name in enumerate(names):
         put_voice(folder, name, seed)
-    listed = list_speakers([folder])[:-261]
+    listed = list_speakers([folder])[: -len((*NANO_SPEAKERS, *SUNO_SPEAKERS))]
     assert sorted(listed) == sorted(names)
     for name in listed:
         assert_is_voice(find_speaker(name, folders=[folder]), voice_arrays(names.index(name)))

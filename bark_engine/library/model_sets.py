@@ -1,8 +1,8 @@
 """Which files make up the models that someone asks for by name: `find_model_set`, `list_model_sets`.
 
 A set is four stages and a vocabulary. Sizes are read from the weights, never from names. Where files are looked for
-is `places.py`; what is in a file, `../checkpoint/`; getting them, `download.py`. The only thing written here is
-the embedded default, a tiny set with random weights.
+is `places.py`; what is in a file, `../checkpoint/`; getting them, `download.py`. The default is nano, the small set
+that comes with the pack. The only thing written here is a tiny set with random weights, for tests of formats.
 """
 
 import logging
@@ -29,6 +29,7 @@ from .places import (
     downloads_folder,
     hub_places,
     model_places,
+    nano_folder,
     preferred,
     random_models_folder,
     searched,
@@ -38,8 +39,9 @@ from .places import (
 
 log = logging.getLogger(__name__)
 
-RANDOM = "random"
-DEFAULT_MODELS = RANDOM
+NANO, RANDOM = "nano", "random"
+EMBEDDED = (NANO, RANDOM)  # to be had without any file of the user's
+DEFAULT_MODELS = NANO
 NETWORKS = ("text", "coarse", "fine")
 VOCABULARIES = ("vocab.txt", "tokenizer.json")
 _DOWNLOAD = "ask for the download (--download on the command line, the download switch of the Load Bark Models node)"
@@ -65,11 +67,6 @@ class ModelSet:
     vocabulary: Path
     spec: BarkSpec
     origin: str
-
-    @property
-    def is_random(self) -> bool:
-        """Whether these are the embedded models with random weights, which make noise."""
-        return self.text.path.parent == random_models_folder()
 
 
 @dataclass(frozen=True)
@@ -102,7 +99,7 @@ def find_model_set(
     folders: Sequence[Path] = (),
     allow_paths: bool = False,
 ) -> ModelSet:
-    """The files for `models`: "large", "small", "random", another set's name, or the path of a folder or a file.
+    """The files for `models`: "large", "small", "nano", another set's name, or the path of a folder or a file.
 
     Suno's sizes are recognised by their weights and looked for in this order; the first folder that has the text,
     coarse and fine stages wins, and `origin` says which:
@@ -112,9 +109,10 @@ def find_model_set(
     3. Suno's own cache, `$XDG_CACHE_HOME/suno/bark_v0`, under its present and its old names;
     4. the Hugging Face cache: suno/bark, suno/bark-small, GitMylo/bark-safetensors.
 
-    Any other name is that of a sub-folder, or of a file with or without its extension, in 1 or 2. "random" is made on
-    the spot under `$XDG_CACHE_HOME/bark_engine`. The codec and the vocabulary are taken from beside the weights; for
-    Suno's family else from the places above, and from the caches of EnCodec and of multilingual BERT.
+    Any other name is that of a sub-folder, or of a file with or without its extension, in 1 or 2. "nano" comes with the
+    pack; "random" is made on the spot under `$XDG_CACHE_HOME/bark_engine`. The codec and the vocabulary are taken from
+    beside the weights; for Suno's family else from the places above, and from the caches of EnCodec and of
+    multilingual BERT.
 
     `stages` gives single stages another name or path, as in {"fine": "small"}. A text is only taken for a path with
     `allow_paths`; nodes leave it off, so that a workflow cannot name files outside the folders.
@@ -173,7 +171,7 @@ def find_or_download(
 
 
 def list_model_sets(folders: Sequence[Path]) -> list[str]:
-    """The names that `find_model_set` would know now, for a list to choose from; "random" is always the last.
+    """The names that `find_model_set` would know now, for a list to choose from; "nano" and "random" are the last.
 
     "large" and "small" where their three networks are in one place, sub-folders with at least one usable stage, and
     single files with all three networks. Bad files are logged and passed over.
@@ -186,7 +184,7 @@ def list_model_sets(folders: Sequence[Path]) -> list[str]:
                 names += [file.path.stem for file in shelf(root)[0] if _has_all(file, shelf(root)[0])]
             elif place.folder.parent == root and _is_safe(root, place.folder.name) and shelf(place.folder)[0]:
                 names.append(place.folder.name)
-    return [*(name for name in dict.fromkeys(names) if name != RANDOM), RANDOM]
+    return [*(name for name in dict.fromkeys(names) if name not in EMBEDDED), *EMBEDDED]
 
 
 # -- sources -----------------------------------------------------------------------------------------------------
@@ -209,8 +207,10 @@ def _name(models: str | Path) -> str:
 
 def _sources(models: str | Path, search: _Search) -> Iterator[_Source]:
     """Where `models` may come from, best first."""
-    if models == RANDOM:
-        yield _folder_source(_random_models(), "the embedded models with random weights")
+    if models == NANO:
+        yield _folder_source(nano_folder(), "the small models that come with the pack")
+    elif models == RANDOM:
+        yield _folder_source(_random_models(), "the models with random weights")
     elif isinstance(models, str) and models in SIZES:
         for place in search.places:
             yield _Source(preferred(_of_size(place.folder, models)), place)
@@ -279,7 +279,7 @@ def _is_safe(root: Path, name: str) -> bool:
 
 
 def _random_models() -> Path:
-    """The folder of the embedded models, which is made the first time."""
+    """The folder of the models with random weights, which is made the first time."""
     folder = random_models_folder()
     try:
         write_random_models(folder)

@@ -57,8 +57,13 @@ def downloads_folder() -> Path:
     return cache_folder() / "bark_engine" / "models"
 
 
+def nano_folder() -> Path:
+    """Where the pack's own small models are; they come with the code."""
+    return Path(__file__).parent.parent / "assets" / "nano"
+
+
 def random_models_folder() -> Path:
-    """Where the embedded default models are made; the name changes with the code that makes them."""
+    """Where the models with random weights are made; the name changes with the code that makes them."""
     digest = hashlib.sha256()
     for path in (BUNDLED_VOCABULARY, *(Path(random_models.__file__).with_name(name) for name in _RANDOM_SOURCES)):
         digest.update(path.read_bytes())

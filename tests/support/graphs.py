@@ -1,7 +1,7 @@
 """Prompts for a host, written short: inputs that are not given get the node's own default.
 
 graph = Graph()
-models = graph.add("BarkLoadModels", models="random")
+models = graph.add("BarkLoadModels", models="nano")
 graph.add("BarkTextToSemantic", models=models, text="Hello.")
 """
 
@@ -87,7 +87,7 @@ class Take:
 
 def add_take(graph: Graph, text: str = "Hello there.", seconds: float = 0.6, seed: int = 1, **models: Any) -> Take:
     """All four stages; short, because every test runs one."""
-    loader = graph.add("BarkLoadModels", **{"models": "random", **models})
+    loader = graph.add("BarkLoadModels", **{"models": "nano", **models})
     semantic = graph.add("BarkTextToSemantic", models=loader, text=text, max_seconds=seconds, seed=seed)
     coarse = graph.add("BarkSemanticToCoarse", models=loader, semantic=semantic, seed=seed)
     fine = graph.add("BarkCoarseToFine", models=loader, coarse=coarse, seed=seed)
