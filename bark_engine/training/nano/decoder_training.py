@@ -147,9 +147,9 @@ def _pieces(clips: Sequence[Spoken], rng: np.random.Generator) -> tuple[Tensor, 
     codes = np.zeros((PIECES, SUNO.fine_codebooks, frames), dtype=np.int64)
     waves = np.zeros((PIECES, frames * SUNO.hop_length), dtype=np.float32)
     for row in range(PIECES):
-        clip = clips[rng.integers(len(clips))]
+        clip = clips[int(rng.integers(len(clips)))]
         while clip.codes.shape[1] < frames:
-            clip = clips[rng.integers(len(clips))]
+            clip = clips[int(rng.integers(len(clips)))]
         start = int(rng.integers(clip.codes.shape[1] - frames + 1))
         source = clip.drawn if rng.random() < DRAWN else clip.codes
         codes[row] = source[:, start : start + frames]
