@@ -11,14 +11,14 @@ from bark_engine.codec import Codec, CodecShape
 from bark_engine.errors import BarkFileError, BarkInputError
 from bark_engine.training.nano import codec_training, decoder_training, sentences
 from bark_engine.training.nano.__main__ import main
+from bark_engine.training.nano.codec_run import CodecPlan
 from bark_engine.training.nano.codec_training import (
-    CodecPlan,
     SpectralLoss,
+    as_kernels,
     as_matrices,
     build_codec,
     folded,
     mel_filters,
-    plain_state,
     train_codec,
 )
 from bark_engine.training.nano.decoder_training import DecoderPlan, Spoken, train_decoder
@@ -149,7 +149,8 @@ def test_kernels_as_matrices_compute_the_same_and_come_back() -> None:
         as_matrices(codec)
         assert torch.equal(codec.decoder(codec.encoder(wave)), before)
         plain = Codec(SMALL)
-        plain.load_state_dict(plain_state(codec))
+        as_kernels(codec)
+        plain.load_state_dict(codec.state_dict())
         assert torch.equal(plain.decoder(plain.encoder(wave)), before)
     assert set(codec.state_dict()) == names
 
@@ -194,7 +195,8 @@ def test_the_decoder_alone_is_trained_further_and_learns(tmp_path: Path) -> None
         codec = Codec(SMALL)
         codec.load_state_dict(weights)
         clips = [Spoken(clip, codes_of(codec, clip), codes_of(codec, clip)) for clip in CLIPS]
-        return train_decoder(codec, clips, clips[:1], folder, DecoderPlan(steps=steps, rate=0.02, save_every=20))
+        plan = DecoderPlan(steps=steps, rate=0.02, save_every=20)
+        return train_decoder(codec, clips, clips[:1], folder, plan).state_dict()
 
     after = trained(tmp_path / "a", 40)
     assert after.keys() == weights.keys()

@@ -16,7 +16,8 @@ from ...codec import Codec
 from ...errors import BarkError, BarkFileError
 from ...spec import register_family
 from ...transformer import FineTransformer
-from .codec_training import SHAPE, CodecPlan, folded, soften, train_codec
+from .codec_run import CodecPlan
+from .codec_training import SHAPE, folded, soften, train_codec
 from .corpus import audio_clips, spoken_sentences, write_clips
 from .decoder_training import DecoderPlan, spoken, train_decoder
 from .export import SOURCES, export
@@ -78,10 +79,7 @@ def decoder(arguments: argparse.Namespace) -> str:
     clips = spoken(list(audio_clips(texts, _say("sentences"))), network, fine, spec, _say("clips"))
     run = arguments.work / "decoder"
     plan = DecoderPlan(steps=arguments.steps, seed=SEED)
-    weights = train_decoder(network, clips[HELD_OUT:], clips[:HELD_OUT], run, plan, report=_line)
-    plain = Codec(SHAPE)
-    plain.load_state_dict(weights)
-    return _keep_codec(plain, run)
+    return _keep_codec(train_decoder(network, clips[HELD_OUT:], clips[:HELD_OUT], run, plan, report=_line), run)
 
 
 def _keep_codec(codec: Codec, run: Path) -> str:

@@ -8,11 +8,8 @@ weights are moved by Muon. The samples weigh much until there is something to qu
 tokens should carry what is heard.
 """
 
-import json
 import math
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from ...atomic import replacing
 from ...codec import Codec, CodecShape
 from ...spec import SUNO
+from .codec_run import CodecPlan, CodecRun
 
 SHAPE = CodecShape(filters=8, dimension=64, lstm_layers=1)
 GAIN = 8.0
@@ -34,21 +31,6 @@ CLIPS, CLIP_FRAMES = 10, 60  # per step: ten pieces of 0.8 s
 
 # (FFT size, hop, mel bands); windows are as long as the FFT
 RESOLUTIONS = ((256, 64, 40), (512, 128, 64), (1_024, 256, 80), (2_048, 512, 128))
-
-
-@dataclass(frozen=True, slots=True)
-class CodecPlan:
-    """How long and how fast: `steps` updates, all drawn from `seed`.
-
-    Matrices are moved by Muon at `rate`, in parts of their own size; biases by Adam at `bias_rate`. Both rates fall to
-    nothing by a cosine.
-    """
-
-    steps: int = 4_000
-    rate: float = 0.02
-    bias_rate: float = 1e-3
-    seed: int = 0
-    save_every: int = 250
 
 
 def mel_filters(fft: int, bands: int, sample_rate: int) -> Tensor:
@@ -126,18 +108,25 @@ def last_convolution(decoder: nn.Module) -> nn.Module:
     return [layer for layer in decoder.modules() if isinstance(layer, nn.Conv1d)][-1]
 
 
+def scale_output(decoder: nn.Module, factor: float) -> None:
+    """Multiply all that a decoder puts out."""
+    layer = last_convolution(decoder)
+    with torch.no_grad():
+        layer.get_parameter("weight").mul_(factor)
+        layer.get_parameter("bias").mul_(factor)
+
+
 def as_matrices(network: nn.Module) -> None:
-    """Hold the kernels of all convolutions as matrices, until `plain_state`."""
+    """Hold the kernels of all convolutions as matrices, until `as_kernels`."""
     for layer in [layer for layer in network.modules() if isinstance(layer, nn.Conv1d | nn.ConvTranspose1d)]:
         parametrize.register_parametrization(layer, "weight", _AsMatrix(layer.get_parameter("weight"), layer))
 
 
-def plain_state(network: nn.Module) -> dict[str, Tensor]:
-    """Turn the matrices back into kernels, and give all weights."""
+def as_kernels(network: nn.Module) -> None:
+    """Undo `as_matrices`."""
     for layer in network.modules():
         if isinstance(layer, nn.Conv1d | nn.ConvTranspose1d) and parametrize.is_parametrized(layer):
             parametrize.remove_parametrizations(layer, "weight")
-    return network.state_dict()
 
 
 class _AsMatrix(nn.Module):
@@ -158,15 +147,12 @@ class _AsMatrix(nn.Module):
 
 def folded(codec: Codec) -> dict[str, Tensor]:
     """The weights of a trained codec as the engine reads them: plain kernels, GAIN inside the outer layers."""
-    weights = plain_state(codec)
-    convolutions = [name for name in weights if name.endswith("conv.conv.weight")]
-    first = next(name for name in convolutions if name.startswith("encoder."))
-    last = [name for name in convolutions if name.startswith("decoder.")][-1]
+    as_kernels(codec)
+    first = next(layer for layer in codec.encoder.modules() if isinstance(layer, nn.Conv1d))
     with torch.no_grad():
-        weights[first] *= GAIN
-        weights[last] /= GAIN
-        weights[last.removesuffix("weight") + "bias"] /= GAIN
-    return weights
+        first.weight.mul_(GAIN)
+    scale_output(codec.decoder, 1 / GAIN)
+    return codec.state_dict()
 
 
 def soften(codec: Codec, coarse_codebooks: int = SUNO.coarse_codebooks) -> None:
@@ -195,55 +181,26 @@ def train_codec(
     The draws of a step depend on the seed and the step's number, so a run that was stopped and continued from its
     last save equals one that was not, on one machine.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(plan.seed)
     first = torch.from_numpy(_pieces(clips, np.random.default_rng(plan.seed)))[:, None] * GAIN
     codec, loss_of = build_codec(first), SpectralLoss()
-    matrices = [weight for weight in codec.parameters() if weight.ndim == 2]
-    others = [weight for weight in codec.parameters() if weight.ndim != 2]
-    # Muon's own scale: a matrix scaled by build_codec moves by about `rate` of itself.
-    muon = torch.optim.Muon(matrices, lr=plan.rate, weight_decay=0.0, adjust_lr_fn="original")
-    optimizers = (muon, torch.optim.Adam(others, lr=plan.bias_rate, fused=True))
-    state_file, log_file = folder / "state.pt", folder / "log.jsonl"
-    step = 0
-    if state_file.is_file():
-        state = torch.load(state_file, weights_only=True)
-        codec.load_state_dict(state["codec"])
-        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        step = state["step"]
-    started, sums = time.monotonic(), []
-    while step < plan.steps:
+    run, sums = CodecRun(codec, folder, plan, report), []
+    while not run.finished:
+        step = run.step
         if step == UNQUANTIZED_STEPS:
             start_codebooks(codec, clips, np.random.default_rng((plan.seed, step)))
         elif step > UNQUANTIZED_STEPS and step % 100 == 0 and step < 0.8 * plan.steps:
             revive_codes(codec, clips, np.random.default_rng((plan.seed, step, 1)))
         torch.manual_seed(hash((plan.seed, step)) % 2**63)  # the quantizer draws from the global generator
         rng = np.random.default_rng((plan.seed, step))
-        part = min(1.0, (step + 1) / 50) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / plan.steps)))
-        for optimizer, rate in zip(optimizers, (plan.rate, plan.bias_rate), strict=True):
-            optimizer.param_groups[0]["lr"] = rate * part
         wave = torch.from_numpy(_pieces(clips, rng))[:, None] * GAIN  # [B, 1, n]
         loss, parts = _loss(codec, wave, loss_of, step, rng)
-        loss.backward()
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
         sums.append(parts)
-        step += 1
-        if step % plan.save_every == 0 or step == plan.steps:
+        if run.update(loss):
             spectral, samples = np.mean(sums, axis=0).round(4).tolist()
-            record = {"step": step, "loss": spectral, "samples": samples, "rate": plan.rate * part}
-            record |= {"seconds": round(time.monotonic() - started, 1)}
-            record |= validate(codec, held_out, loss_of, quantized=step > UNQUANTIZED_STEPS)
-            with log_file.open("a") as log:
-                log.write(json.dumps(record) + "\n")
+            measured = validate(codec, held_out, loss_of, quantized=run.step > UNQUANTIZED_STEPS)
+            run.record({"loss": spectral, "samples": samples}, measured)
             sums = []
-            with replacing(state_file, "the state of the training") as temporary:
-                saved = [optimizer.state_dict() for optimizer in optimizers]
-                torch.save({"codec": codec.state_dict(), "optimizers": saved, "step": step}, temporary)
-            if report:
-                report(json.dumps(record))
     return codec.eval()
 
 

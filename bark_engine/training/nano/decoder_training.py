@@ -6,9 +6,6 @@ coarse ones, as text-to-speech systems train their vocoders on predicted feature
 stage cannot know the decoder then learns not to trust.
 """
 
-import json
-import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +13,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from ...atomic import replacing
 from ...codec import Codec
 from ...fine import generate_fine
 from ...progress import OnStep, silent
@@ -26,7 +22,8 @@ from ...sampling import FineSampling
 from ...spec import SUNO, BarkSpec
 from ...tokens import CoarseTokens
 from ...transformer import FineTransformer
-from .codec_training import GAIN, SpectralLoss, as_matrices, last_convolution, plain_state
+from .codec_run import CodecPlan, CodecRun
+from .codec_training import GAIN, SpectralLoss, as_kernels, as_matrices, scale_output
 
 WARM_UP_FRAMES = 12  # before each piece: the decoder looks back, and a piece has no past
 PIECES, PIECE_FRAMES = 12, 60  # per step
@@ -35,17 +32,12 @@ WAVE_WEIGHT = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class DecoderPlan:
-    """How long and how fast: `steps` updates, all drawn from `seed`.
-
-    Matrices are moved by Muon at `rate`, biases by Adam at `bias_rate`; both rates fall to nothing by a cosine.
-    """
+class DecoderPlan(CodecPlan):
+    """A plan for weights that are good already: shorter, and in smaller steps."""
 
     steps: int = 2_600
     rate: float = 0.008
     bias_rate: float = 5e-4
-    seed: int = 0
-    save_every: int = 250
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +52,7 @@ class Spoken:
 def spoken(
     clips: Sequence[np.ndarray], codec: Codec, fine: FineTransformer, spec: BarkSpec, on_step: OnStep | None = None
 ) -> list[Spoken]:
-    """Encode clips and let the fine stage fill their codes in from the coarse ones, many clips in one window."""
+    """Encode clips and let the fine stage draw what follows the coarse codes."""
     on_step = on_step or silent
     encoded: list[tuple[np.ndarray, np.ndarray]] = []
     for number, clip in enumerate(clips):
@@ -85,60 +77,29 @@ def train_decoder(
     folder: Path,
     plan: DecoderPlan,
     report: Callable[[str], None] | None = None,
-) -> dict[str, Tensor]:
-    """Train the decoder of a codec, as the engine reads it; returns the weights of the whole codec.
+) -> Codec:
+    """Train the decoder of a codec, which is as the engine reads it before and after; gives it back.
 
     Log and state go to `folder`, and what is there is continued; a run that was stopped equals one that was not.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     codec.requires_grad_(False)
     decoder, loss_of = codec.decoder, SpectralLoss()
-    _scale_output(decoder, GAIN)
+    scale_output(decoder, GAIN)
     as_matrices(decoder)
     decoder.requires_grad_(True).train()
-    matrices = [weight for weight in decoder.parameters() if weight.ndim == 2]
-    others = [weight for weight in decoder.parameters() if weight.ndim != 2]
-    muon = torch.optim.Muon(matrices, lr=plan.rate, weight_decay=0.0, adjust_lr_fn="original")
-    optimizers = (muon, torch.optim.Adam(others, lr=plan.bias_rate, fused=True))
-    state_file, log_file = folder / "state.pt", folder / "log.jsonl"
-    step = 0
-    if state_file.is_file():
-        state = torch.load(state_file, weights_only=True)
-        decoder.load_state_dict(state["decoder"])
-        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        step = state["step"]
-    started, sums = time.monotonic(), []
-    while step < plan.steps:
-        rng = np.random.default_rng((plan.seed, step))
-        part = min(1.0, (step + 1) / 50) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / plan.steps)))
-        for optimizer, rate in zip(optimizers, (plan.rate, plan.bias_rate), strict=True):
-            optimizer.param_groups[0]["lr"] = rate * part
-        codes, wave = _pieces(clips, rng)
+    run, sums = CodecRun(decoder, folder, plan, report), []
+    while not run.finished:
+        codes, wave = _pieces(clips, np.random.default_rng((plan.seed, run.step)))
         wanted = wave[:, WARM_UP_FRAMES * SUNO.hop_length :] * GAIN
         made = decoder(codec.quantizer.decode(codes))[:, 0, WARM_UP_FRAMES * SUNO.hop_length :]
         spectral = loss_of(made, wanted)
-        (spectral + WAVE_WEIGHT * F.l1_loss(made, wanted)).backward()
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
         sums.append(spectral.item())
-        step += 1
-        if step % plan.save_every == 0 or step == plan.steps:
-            record = {"step": step, "loss": round(float(np.mean(sums)), 4), "rate": plan.rate * part}
-            record |= {"seconds": round(time.monotonic() - started, 1)} | _validate(codec, held_out, loss_of)
-            with log_file.open("a") as log:
-                log.write(json.dumps(record) + "\n")
+        if run.update(spectral + WAVE_WEIGHT * F.l1_loss(made, wanted)):
+            run.record({"loss": round(float(np.mean(sums)), 4)}, _validate(codec, held_out, loss_of))
             sums = []
-            with replacing(state_file, "the state of the training") as temporary:
-                saved = [optimizer.state_dict() for optimizer in optimizers]
-                torch.save({"decoder": decoder.state_dict(), "optimizers": saved, "step": step}, temporary)
-            if report:
-                report(json.dumps(record))
-    weights = plain_state(codec)
-    codec.load_state_dict(weights)
-    _scale_output(codec.decoder, 1 / GAIN)
-    return codec.eval().state_dict()
+    as_kernels(decoder)
+    scale_output(decoder, 1 / GAIN)
+    return codec.eval()
 
 
 def _pieces(clips: Sequence[Spoken], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
@@ -168,10 +129,3 @@ def _validate(codec: Codec, clips: Sequence[Spoken], loss_of: SpectralLoss) -> d
                 losses[name].append(loss_of(made, torch.tensor(clip.samples)[None] * GAIN).item())
     codec.train()
     return {name: round(float(np.mean(values)), 4) for name, values in losses.items()}
-
-
-def _scale_output(decoder: nn.Module, factor: float) -> None:
-    layer = last_convolution(decoder)
-    with torch.no_grad():
-        layer.get_parameter("weight").mul_(factor)
-        layer.get_parameter("bias").mul_(factor)
