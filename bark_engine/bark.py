@@ -214,9 +214,7 @@ class Bark:
 
         Raises what the stages raise; arguments are checked before the first stage runs.
         """
-        for sampling, wanted in ((semantic, SemanticSampling), (coarse, CoarseSampling), (fine, FineSampling)):
-            require_sampling(sampling, wanted)
-        check_seed(seed)
+        Request(text, speaker, seed, semantic, coarse, fine).check()
         self.check_speaker(speaker)
         report = _whole_progress(on_step)
         semantic_tokens = self.text_to_semantic(text, speaker, semantic, seed, report("semantic"))

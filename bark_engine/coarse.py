@@ -103,17 +103,19 @@ class CoarseRow:
 
     def candidates(self, network: CausalTransformer) -> tuple[int, int]:
         """The rows of the head whose logits `take` needs: those of the codebook that comes next."""
-        first = self._spec.semantic_vocab + self.step % self._spec.coarse_codebooks * self._spec.codebook_size
-        return first, first + self._spec.codebook_size
+        return self._first_id, self._first_id + self._spec.codebook_size
 
     def take(self, logits: Tensor) -> None:
         """Draw the next token from the logits `[1024]` of its codebook."""
         sampling = self._sampling
         distribution = probabilities(logits, sampling.temperature, sampling.top_k, sampling.top_p)
-        codebook = self.step % self._spec.coarse_codebooks
-        first = self._spec.semantic_vocab + codebook * self._spec.codebook_size
-        self._flat.append(first + draw(distribution, self._rng))
+        self._flat.append(self._first_id + draw(distribution, self._rng))
         self.step += 1
+
+    @property
+    def _first_id(self) -> int:
+        """The model id of code 0 of the codebook that comes next."""
+        return self._spec.semantic_vocab + self.step % self._spec.coarse_codebooks * self._spec.codebook_size
 
     def result(self) -> CoarseTokens:
         """The tokens of the finished sound."""

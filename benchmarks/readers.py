@@ -28,9 +28,6 @@ ESPEAK_RATE = 22_050  # Hz, of all its voices but mbrola's
 WAV_HEADER = 44  # bytes; espeak-ng writes the plain kind, with wrong lengths in it when it writes to a pipe
 REFERENCE_VOICE = "en-us"
 OTHER_VOICES = {"": ("en-us+f2", 55), "low": ("en-us+m3", 30), "high": ("en-us+f2", 60)}  # name and pitch, 0 … 99
-
-NANO_VOICES = {"": ("en-us", WORDS_PER_MINUTE, 50), "low": ("en-us+m3", WORDS_PER_MINUTE, 30)}
-NANO_VOICES["high"] = ("en-us+f2", WORDS_PER_MINUTE, 55)  # name, rate and pitch of what nano was trained on
 CODEC = "codec"
 
 
@@ -116,9 +113,15 @@ def bark_reader(plan: ReaderPlan) -> Reader:
 def codec_reader(plan: ReaderPlan) -> Reader:
     """espeak-ng with nano's voices, through the codec of the models and back: what the models could reach at best."""
     from bark_engine import Bark
+    from bark_engine.training.nano.voices import VOICES
 
     bark = Bark.load(plan.models)
-    return lambda text, speaker, seed: bark.decode(bark.encode(espeak(text, *NANO_VOICES[speaker])))
+
+    def read(text: str, speaker: str, seed: int) -> Audio:
+        voice = VOICES[speaker]
+        return bark.decode(bark.encode(espeak(text, voice.name, voice.rate, voice.pitch)))
+
+    return read
 
 
 def record(plan: ReaderPlan, takes: Sequence[Take], jobs: int) -> Iterator[Recording]:

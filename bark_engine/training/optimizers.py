@@ -1,7 +1,8 @@
 """What moves the weights: AdamW for all of them, or Muon for the matrices and AdamW for the rest.
 
 Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon) steps in the direction of the gradient's momentum with all
-singular values made equal. On a new network it needs about half as many steps as AdamW (docs/log.md).
+singular values made equal. nano was trained with it; what it gains over AdamW by itself was measured only for the codec
+(docs/log.md).
 """
 
 from typing import Any
@@ -34,14 +35,11 @@ class Optimizer:
             raise BarkInputError(
                 f"Muon came with torch 2.9; this is torch {torch.__version__}. Use adamw, or a newer torch."
             )
-        adam_matrices = head if name == MUON else [*hidden, *head]
-        groups = [
-            {"params": adam_matrices, "weight_decay": weight_decay},
-            {"params": others, "weight_decay": 0.0},
-        ]
+        decaying = head if name == MUON else [*hidden, *head]
+        groups = [{"params": decaying, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+        groups = [group for group in groups if group["params"]]
         self._parts: list[torch.optim.Optimizer] = []
-        if any(group["params"] for group in groups):
-            groups = [group for group in groups if group["params"]]
+        if groups:
             self._parts.append(torch.optim.AdamW(groups, betas=BETAS, fused=True))
         if name == MUON and hidden:
             self._parts.append(torch.optim.Muon(hidden, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"))
