@@ -32,7 +32,8 @@ def network_for(stage: str, spec: BarkSpec = TOY):
     network = new_network(stage, network_shape(stage, spec, LAYERS, HEADS, WIDTH), spec, seed=3)
     with torch.no_grad():
         for weight in network.parameters():
-            weight.mul_(3.0)  # so that attention and logits are far from even, as in a trained network
+            weight.mul_(4.0)  # so that attention and logits are far from even, as in a trained network
+        network.transformer.wpe.weight.mul_(0.5**0.5)  # half of its variance is the clock
     return network.requires_grad_(False)
 
 

@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _plan_option(plan, "batch_positions", int, "positions in a batch, about")
     _plan_option(plan, "accumulate", int, "batches per update")
     plan.add_argument(
-        "--optimizer", choices=OPTIMIZERS, default=_PLAN["optimizer"], help="muon learns faster from scratch [adamw]"
+        "--optimizer", choices=OPTIMIZERS, default=_PLAN["optimizer"], help="muon is for new networks [adamw]"
     )
     plan.add_argument(
         "--lr", type=float, help=f"highest learning rate [{_PLAN['lr']}; with weights {FINE_TUNING_RATE}]"
