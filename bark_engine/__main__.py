@@ -19,7 +19,7 @@ from .errors import BarkError, BarkInputError
 from .library.model_sets import DEFAULT_MODELS, find_or_download
 from .library.places import downloads_folder
 from .library.speakers import find_speaker
-from .manager import DTYPES, PRECISIONS
+from .precision import DTYPES, PRECISIONS
 from .progress import OnStep
 from .sampling import CoarseSampling, FineSampling, SemanticSampling
 from .speaker import SpeakerPrompt

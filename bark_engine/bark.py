@@ -16,8 +16,9 @@ from .codec import decode_fine, encode_audio
 from .errors import BarkError, BarkInputError
 from .fine import generate_fine
 from .library.model_sets import DEFAULT_MODELS, ModelSet, find_model_set
-from .manager import ModelManager, shared_manager
+from .manager import ManagedStage, ModelManager, shared_manager
 from .many import Request, say_many
+from .precision import cache_dtype
 from .progress import OnStep
 from .sampling import CoarseSampling, FineSampling, SemanticSampling, check_seed, require_sampling
 from .semantic import generate_semantic
@@ -51,11 +52,10 @@ class Bark:
         self.models = models
         self.manager = manager or shared_manager()
         self.device = self.manager.device(device)
-        self.dtype = self.manager.dtype(dtype, self.device)
-        self._stages = {
-            file.stage: self.manager.stage(file, torch.float32 if file.stage == "codec" else self.dtype, self.device)
-            for file in (models.text, models.coarse, models.fine, models.codec)
-        }
+        self._wanted_dtype = dtype
+        self._stages: dict[tuple[str, torch.dtype], ManagedStage] = {}
+        for file in (models.text, models.coarse, models.fine, models.codec):
+            self._stage(file.stage)  # which refuses what is not to be had
         self._tokenizer: Tokenizer | None = None
         self._tokenizer_lock = threading.Lock()
 
@@ -77,8 +77,9 @@ class Bark:
 
         models: "nano", "small", "large", the name of another set, or the path of a folder or file.
         text, coarse, fine, codec: another set's name or a path for one stage, to mix sizes.
-        device: "auto", "cuda", "cuda:N", "mps" or "cpu". dtype: "auto", "float32", "float16" or "bfloat16"; the codec
-        is always float32. folders: searched before the places of `library/model_sets.py`.
+        device: "auto", "cuda", "cuda:N", "mps" or "cpu". dtype: "auto", "float32", "float16", "bfloat16" or "int8",
+        for the weights of attention and MLP; all else is float32 (see precision.py). folders: searched before the
+        places of `library/model_sets.py`.
 
         Raises BarkFileError that lists what is missing and where it was looked for; BarkInputError for a device or
         precision that is not to be had.
@@ -256,7 +257,19 @@ class Bark:
 
         `frugal` is True for a second try after memory ran out; see `ManagedStage.run`.
         """
-        return self._stages[stage].run(job, rows * _cache_bytes(getattr(self.models, stage), self.dtype))
+        narrow = cache_dtype(self.dtype_of(stage, rows), self.device, rows)
+        return self._stage(stage, rows).run(job, rows * _cache_bytes(getattr(self.models, stage), narrow))
+
+    def dtype_of(self, stage: str, rows: int = 1) -> torch.dtype:
+        """The precision of attention and MLP in a stage that so many sequences go through at once."""
+        return self.manager.dtype(self._wanted_dtype, self.device, getattr(self.models, stage), rows)
+
+    def _stage(self, stage: str, rows: int = 1) -> ManagedStage:
+        """The managed stage, held from now on, so that its weights stay."""
+        key = stage, self.dtype_of(stage, rows)
+        if key not in self._stages:
+            self._stages[key] = self.manager.stage(getattr(self.models, stage), key[1], self.device)
+        return self._stages[key]
 
 
 def _name_or_path(models: str | os.PathLike[str]) -> str | Path:

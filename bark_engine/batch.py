@@ -63,7 +63,7 @@ def run_rows(
     active: list[int] = []  # numbers of the rows in the batch, by their place in the cache
     with torch.inference_mode():
         cache = network.new_rows(size, positions)
-        hidden = torch.zeros(size, network.shape.n_embd, device=cache.keys.device, dtype=cache.keys.dtype)
+        hidden = torch.zeros(size, network.shape.n_embd, device=cache.keys.device)
         while True:
             while len(active) < size and (number := next(following, None)) is not None:
                 active.append(number)
@@ -85,8 +85,9 @@ def run_rows(
 
 def _read_prompt(network: CausalTransformer, cache: RowCache, place: int, row: Row, on_pass: OnPass) -> Tensor:
     """The prefill of one row, by itself; the hidden state `[H]` after it."""
-    alone = cache.row(place)
-    hidden = network(row.prompt(network), alone, on_pass)[0]
+    prompt = row.prompt(network)
+    alone = cache.row(place, prompt.shape[1])
+    hidden = network(prompt, alone, on_pass)[0]
     cache.lengths[place] = alone.length
     return hidden
 

@@ -4,7 +4,9 @@
     coarse    ────────────[··· up to 630 ···]→→→→→→→→               then 60 new ones, codebook 0, 1, 0, 1, …
 
 Every window is prefilled anew: 256 semantic ids, the "infer" token, the last 630 flattened coarse tokens. Source:
-`generate_coarse` in bark/generation.py, with its cache on.
+`generate_coarse` in bark/generation.py, with its cache on. As long as a window begins like the one before it and only
+goes on further, the cache holds all that already, and nothing is read; but in float32 it is, because the last bits of a
+prefill are others than those of single steps.
 """
 
 import math
@@ -39,7 +41,7 @@ def generate_coarse(
     `frugal` sets cache memory aside as it is needed instead of at once.
     """
     on_step = on_step or silent
-    row = CoarseRow(semantic, spec, speaker, sampling, seed)
+    row = CoarseRow(semantic, spec, speaker, sampling, seed, continues=not network.exact)
     with torch.inference_mode():
         cache = network.new_cache(spec.coarse_semantic_window + 1 if frugal else row.positions)
         while not row.finished:
@@ -64,13 +66,16 @@ class CoarseRow:
         speaker: SpeakerPrompt | None,
         sampling: CoarseSampling,
         seed: int,
+        continues: bool = False,
     ):
+        """`continues`: whether a window that begins like the one before it is not read anew."""
         self.step = 0
         self.total = spec.coarse_codebooks * spec.frames_for(len(semantic))
         self.positions = spec.coarse_semantic_window + 1 + sampling.max_history + sampling.window
         """How many a cache needs."""
         self._spec, self._sampling = spec, sampling
         self._rng = generator(seed)
+        self._continues = continues
         self._past_semantic = math.floor(sampling.max_history / spec.coarse_per_semantic)
         semantic_history, self._history = trim_history(speaker, spec, self._past_semantic)
         self._semantic_history = len(semantic_history)
@@ -85,7 +90,19 @@ class CoarseRow:
     @property
     def wants_prompt(self) -> bool:
         """Whether the next token begins a window, for which everything is read anew."""
-        return self.step % self._sampling.window == 0
+        if self.step % self._sampling.window:
+            return False
+        return not (self._continues and self.step and self._begins_as_before)
+
+    @property
+    def _begins_as_before(self) -> bool:
+        """Whether nothing has left the window yet: neither semantic ids at its start nor coarse tokens."""
+        return self._now <= self._past_semantic and len(self._flat) <= self._sampling.max_history
+
+    @property
+    def _now(self) -> int:
+        """The semantic token that sounds at the next step."""
+        return self._semantic_history + round(self.step / self._spec.coarse_per_semantic)  # half to even, as numpy does
 
     @property
     def latest(self) -> int:
@@ -95,8 +112,7 @@ class CoarseRow:
     def prompt(self, network: CausalTransformer) -> Tensor:
         """The embeddings of what is read at the start of a window, `[1, T ≤ 257 + max_history, H]`."""
         spec = self._spec
-        now = self._semantic_history + round(self.step / spec.coarse_per_semantic)  # half to even, as numpy does
-        ahead = self._semantic[max(0, now - self._past_semantic) :][: spec.coarse_semantic_window]
+        ahead = self._semantic[max(0, self._now - self._past_semantic) :][: spec.coarse_semantic_window]
         padding = [spec.coarse_semantic_pad] * (spec.coarse_semantic_window - len(ahead))
         ids = [*ahead, *padding, spec.coarse_infer, *self._flat[-self._sampling.max_history :]]
         return network.embed(torch.tensor([ids], device=network.lm_head.weight.device))

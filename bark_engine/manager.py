@@ -20,11 +20,9 @@ from torch import nn
 from .checkpoint import StageFile, load_stage
 from .errors import BarkFileError, BarkInputError, BarkMemoryError
 from .placement import LocalPlacement, PlacedStage, Placement
+from .precision import DTYPES, PRECISIONS, name_of
 
 log = logging.getLogger(__name__)
-
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-PRECISIONS = ("auto", *DTYPES)
 
 _OUT_OF_MEMORY_TEXTS = ("out of memory", "can't allocate memory", "not enough memory")
 
@@ -82,7 +80,7 @@ class ManagedStage:
                 raise
             raise BarkMemoryError(
                 f"The {self.key.stage} stage does not fit into the memory of {self.key.device}, also with everything "
-                "else moved away. Use smaller models, float16 or bfloat16, or the cpu."
+                "else moved away. Use smaller models, int8, float16 or bfloat16, or the cpu."
             ) from None
 
     def unload(self) -> None:
@@ -95,8 +93,7 @@ class ManagedStage:
     def _load(self) -> PlacedStage:
         with self._lock:
             if self._placed is None:
-                name = str(self.key.dtype).removeprefix("torch.")
-                log.info("Reading the %s stage from %s as %s.", self.key.stage, self.key.path, name)
+                log.info("Reading the %s stage from %s as %s.", self.key.stage, self.key.path, name_of(self.key.dtype))
                 with torch.inference_mode(False):  # weights made inside it could never be moved or trained outside
                     placed = self._placement.place(load_stage(self._file, self.key.dtype), self.key.device)
                 self._release = weakref.finalize(self, placed.release)
@@ -117,13 +114,18 @@ class ModelManager:
         """The device a name stands for; BarkInputError where it is unknown or missing."""
         return self.placement.device(wanted)
 
-    def dtype(self, wanted: str, device: torch.device) -> torch.dtype:
-        """The precision a name stands for on a device; BarkInputError for an unknown name."""
-        if wanted == "auto":
-            return self.placement.best_dtype(device)
-        if wanted not in DTYPES:
+    def dtype(self, wanted: str, device: torch.device, file: StageFile, rows: int = 1) -> torch.dtype:
+        """The precision a name stands for on a device, for the stage in a file and so many sequences at once.
+
+        The codec's is always float32.
+
+        Raises BarkInputError for an unknown name.
+        """
+        if wanted not in PRECISIONS:
             raise BarkInputError(f"The precision {wanted!r} is unknown. Allowed: {', '.join(PRECISIONS)}.")
-        return DTYPES[wanted]
+        if file.stage == "codec":
+            return torch.float32
+        return self.placement.best_dtype(device, file, rows) if wanted == "auto" else DTYPES[wanted]
 
     def stage(self, file: StageFile, dtype: torch.dtype, device: torch.device) -> ManagedStage:
         """The stage of a file in a precision on a device; the same object for all who hold one."""

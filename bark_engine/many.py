@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import torch
+
 from .audio import Audio
 from .batch import OnPass, Row, run_rows
 from .coarse import CoarseRow
 from .errors import BarkError, BarkInputError
 from .fine import FineRow, fill_windows
 from .placement import free_bytes
+from .precision import cache_dtype
 from .progress import OnStep, silent
 from .sampling import CoarseSampling, FineSampling, SemanticSampling, check_seed, require_sampling
 from .semantic import SemanticRow
@@ -90,11 +93,11 @@ def rows_that_fit(bark: "Bark") -> int:
 def bytes_per_row(bark: "Bark") -> int:
     """Keys and values of one row at its longest, in the stage where that is more."""
     spec = bark.spec
-    shapes = (bark.models.text.shape, _text_positions(spec)), (bark.models.coarse.shape, spec.coarse_positions)
+    stages = (bark.models.text, _text_positions(spec)), (bark.models.coarse, spec.coarse_positions)
     return max(
-        2 * shape.n_layer * positions * shape.n_embd * bark.dtype.itemsize
-        for shape, positions in shapes
-        if isinstance(shape, NetworkShape)
+        2 * shape.n_layer * positions * shape.n_embd * cache_dtype(bark.dtype_of(file.stage), bark.device).itemsize
+        for file, positions in stages
+        if isinstance(shape := file.shape, NetworkShape)
     )
 
 
@@ -173,7 +176,8 @@ class _Group:
         def row(number: int) -> CoarseRow:
             request, tokens = self.requests[number], semantic[number]
             assert isinstance(tokens, SemanticTokens)
-            return CoarseRow(tokens, self.bark.spec, request.speaker, request.coarse, request.seed)
+            continues = self.bark.dtype_of("coarse", self.size) != torch.float32
+            return CoarseRow(tokens, self.bark.spec, request.speaker, request.coarse, request.seed, continues)
 
         lengths = [0 if isinstance(tokens, BarkError) else len(tokens) for tokens in semantic]
         return self._run("coarse", semantic, row, lengths, lambda rows: max(r.positions for r in rows), 0.2, 0.8)

@@ -14,7 +14,9 @@ from typing import Protocol
 import torch
 from torch import nn
 
+from .checkpoint import StageFile, narrowed_weights
 from .errors import BarkInputError
+from .precision import best_on_cpu, wide_dtype
 
 DEVICES = ("auto", "cuda", "mps", "cpu")
 
@@ -38,8 +40,8 @@ class Placement(Protocol):
         """The device that "auto", "cuda", "cuda:1", "mps" or "cpu" stands for; BarkInputError where it is missing."""
         ...
 
-    def best_dtype(self, device: torch.device) -> torch.dtype:
-        """What "auto" precision means on this device."""
+    def best_dtype(self, device: torch.device, file: StageFile, rows: int = 1) -> torch.dtype:
+        """What "auto" precision means on this device for the stage in a file, for so many sequences at once."""
         ...
 
     def place(self, stage: nn.Module, device: torch.device) -> PlacedStage:
@@ -112,10 +114,12 @@ class LocalPlacement:
         """See `check_device`."""
         return check_device(wanted)
 
-    def best_dtype(self, device: torch.device) -> torch.dtype:
-        """CUDA: bfloat16 from compute capability 8.0 on, else float16. Elsewhere float32."""
+    def best_dtype(self, device: torch.device, file: StageFile, rows: int = 1) -> torch.dtype:
+        """CUDA: bfloat16 from compute capability 8.0 on, else float16. CPU: see `best_on_cpu`. MPS: float32."""
         if device.type == "cuda":
-            return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
+            return wide_dtype(device)
+        if device.type == "cpu":
+            return best_on_cpu(file.stage, narrowed_weights(file.shape), rows)
         return torch.float32
 
     def place(self, stage: nn.Module, device: torch.device) -> "_LocalStage":

@@ -6,12 +6,15 @@ Only networks: no files, no sampling, no token rules. Parameters carry Suno's ow
 Shape letters: B batch, T positions, H width, N heads, D width of a head (H / N), K codebooks, V vocabulary.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .precision import Linear, cache_dtype
 
 OnLayer = Callable[[], None]  # called before every layer of a long pass; may raise to stop it
 
@@ -75,11 +78,17 @@ class RowCache:
     """Keys and values of several sequences that are at different places: the first `rows` of `batch` rows are in use.
 
     Keys and values are `[layers, B, N, positions, D]`; of row r the first `lengths[r]` positions are filled. What lies
-    behind them is masked, so a row sees what it would see alone.
+    behind them is masked, so a row sees what it would see alone. In bfloat16 on the CPU memory grows by `GROWTH`
+    positions as the longest row does, and all of them are looked at: the matrix product for it is twenty times slower
+    on a part of the positions, which does not lie in memory without gaps.
     """
 
+    GROWTH = 128
+
     def __init__(self, shape: NetworkShape, batch: int, positions: int, device: torch.device, dtype: torch.dtype):
-        size = (shape.n_layer, batch, shape.n_head, positions, shape.head_dim)
+        self._whole = device.type == "cpu" and dtype == torch.bfloat16
+        self._most = positions
+        size = (shape.n_layer, batch, shape.n_head, 0 if self._whole else positions, shape.head_dim)
         self.keys = torch.zeros(size, device=device, dtype=dtype)  # zeros: a masked NaN would still be one
         self.values = torch.zeros(size, device=device, dtype=dtype)
         self.lengths = torch.zeros(batch, dtype=torch.int64, device=device)
@@ -89,8 +98,12 @@ class RowCache:
         self._numbers = torch.arange(batch, device=device)
         self._places = torch.arange(positions, device=device)
 
-    def row(self, number: int) -> KeyValueCache:
-        """One row as an empty cache of its own, on the same memory; set `lengths[number]` when it is filled."""
+    def row(self, number: int, positions: int) -> KeyValueCache:
+        """One row as an empty cache of its own, on the same memory, with room for so many positions.
+
+        Set `lengths[number]` when it is filled.
+        """
+        self._reserve(positions)
         alone = KeyValueCache(self._shape, 1, 0, self.keys.device, self.keys.dtype)
         alone.keys, alone.values = self.keys[:, number : number + 1], self.values[:, number : number + 1]
         return alone
@@ -105,15 +118,24 @@ class RowCache:
         """Get ready for one more position in each row in use; returns those positions, `[rows]`."""
         positions = self.lengths[: self.rows]
         self._end = int(positions.max()) + 1
+        self._reserve(self._end)
+        if self._whole:
+            self._end = self.keys.shape[3]
         self.mask = (self._places[: self._end] <= positions[:, None])[:, None, None]  # [rows, 1, 1, end]
         return positions
 
     def update(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Store `[rows, N, 1, D]` at each row's place and return all up to the farthest, `[rows, N, end, D]`."""
         rows = self._numbers[: self.rows]
-        self.keys[layer, rows, :, self.lengths[: self.rows]] = key[:, :, 0]
-        self.values[layer, rows, :, self.lengths[: self.rows]] = value[:, :, 0]
+        self.keys[layer, rows, :, self.lengths[: self.rows]] = key[:, :, 0].to(self.keys.dtype)
+        self.values[layer, rows, :, self.lengths[: self.rows]] = value[:, :, 0].to(self.values.dtype)
         return self.keys[layer, : self.rows, :, : self._end], self.values[layer, : self.rows, :, : self._end]
+
+    def _reserve(self, positions: int) -> None:
+        missing = positions - self.keys.shape[3]
+        if missing > 0:
+            more = min(-(-missing // self.GROWTH) * self.GROWTH, self._most - self.keys.shape[3])
+            self.keys, self.values = F.pad(self.keys, (0, 0, 0, more)), F.pad(self.values, (0, 0, 0, more))
 
 
 Cache = KeyValueCache | RowCache
@@ -136,8 +158,8 @@ class Attention(nn.Module):
 
     def __init__(self, shape: NetworkShape):
         super().__init__()
-        self.c_attn = nn.Linear(shape.n_embd, 3 * shape.n_embd, bias=shape.bias)
-        self.c_proj = nn.Linear(shape.n_embd, shape.n_embd, bias=shape.bias)
+        self.c_attn = Linear(shape.n_embd, 3 * shape.n_embd, bias=shape.bias)
+        self.c_proj = Linear(shape.n_embd, shape.n_embd, bias=shape.bias)
         self.n_head = shape.n_head
 
     def forward(self, x: Tensor, causal: bool, cache: Cache | None = None, layer: int = 0) -> Tensor:
@@ -149,10 +171,25 @@ class Attention(nn.Module):
         mask = None
         if cache is not None:
             key, value = cache.update(layer, key, value)
-            mask = cache.mask
-        # A single new token may see every cached one; a causal mask would hide all but the first from it.
-        mixed = F.scaled_dot_product_attention(query, key, value, mask, is_causal=causal and steps > 1)
+            query, mask = query.to(key.dtype), cache.mask
+        if steps == 1 and query.device.type == "cpu" and query.dtype == torch.bfloat16:
+            mixed = attend_to_one(query, key, value, mask)
+        else:
+            # A single new token may see every cached one; a causal mask would hide all but the first from it.
+            mixed = F.scaled_dot_product_attention(query, key, value, mask, is_causal=causal and steps > 1)
         return self.c_proj(mixed.transpose(1, 2).reshape(batch, steps, width))
+
+
+def attend_to_one(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    """Attention of one query in each row: `[B, N, 1, D]` over `[B, N, T, D]` → `[B, N, 1, D]`, softmax in float32.
+
+    What `scaled_dot_product_attention` computes; its kernel for the CPU takes three times as long for one query in
+    bfloat16.
+    """
+    scores = (query / math.sqrt(query.shape[-1]) @ key.transpose(-1, -2)).float()  # [B, N, 1, T]
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -math.inf)
+    return scores.softmax(dim=-1).to(value.dtype) @ value
 
 
 class MLP(nn.Module):
@@ -160,8 +197,8 @@ class MLP(nn.Module):
 
     def __init__(self, shape: NetworkShape):
         super().__init__()
-        self.c_fc = nn.Linear(shape.n_embd, 4 * shape.n_embd, bias=shape.bias)
-        self.c_proj = nn.Linear(4 * shape.n_embd, shape.n_embd, bias=shape.bias)
+        self.c_fc = Linear(shape.n_embd, 4 * shape.n_embd, bias=shape.bias)
+        self.c_proj = Linear(4 * shape.n_embd, shape.n_embd, bias=shape.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.c_proj(F.gelu(self.c_fc(x)))
@@ -222,9 +259,17 @@ class CausalTransformer(nn.Module):
         return self.transformer.wte(ids)
 
     def new_cache(self, positions: int, batch: int = 1) -> KeyValueCache:
-        """An empty cache for this network, on its device and in its precision, with room for `positions`."""
-        weight = self.lm_head.weight
-        return KeyValueCache(self.shape, batch, positions, weight.device, weight.dtype)
+        """An empty cache for this network, on its device, with room for `positions`."""
+        return KeyValueCache(self.shape, batch, positions, self.lm_head.weight.device, self._cache_dtype(batch))
+
+    @property
+    def exact(self) -> bool:
+        """Whether it computes in float32 throughout, where shortcuts that move the last bits are not taken."""
+        return self.get_parameter("transformer.h.0.attn.c_attn.weight").dtype == torch.float32
+
+    def _cache_dtype(self, rows: int) -> torch.dtype:
+        weight = self.get_parameter("transformer.h.0.attn.c_attn.weight")  # every layer is like the first
+        return cache_dtype(weight.dtype, weight.device, rows)
 
     def forward(self, embeddings: Tensor, cache: KeyValueCache, on_layer: OnLayer | None = None) -> Tensor:
         """Token embeddings `[B, T, H]` of the next T positions → normalised last position `[B, H]`.
@@ -244,8 +289,7 @@ class CausalTransformer(nn.Module):
 
     def new_rows(self, batch: int, positions: int) -> RowCache:
         """An empty cache for sequences at different places, with room for `positions` in each of `batch` rows."""
-        weight = self.lm_head.weight
-        return RowCache(self.shape, batch, positions, weight.device, weight.dtype)
+        return RowCache(self.shape, batch, positions, self.lm_head.weight.device, self._cache_dtype(batch))
 
     def step_rows(self, embeddings: Tensor, cache: RowCache) -> Tensor:
         """Token embeddings `[rows, 1, H]`, one more for each row in use → normalised hidden states `[rows, H]`."""

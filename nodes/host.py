@@ -24,9 +24,11 @@ from torch import nn
 
 from ..bark_engine import Audio, BarkFileError, BarkInputError, ModelManager
 from ..bark_engine.audio_files import FORMATS, save_audio
+from ..bark_engine.checkpoint import StageFile, narrowed_weights
 from ..bark_engine.library.download import OnProgress
 from ..bark_engine.paths import safe_child
 from ..bark_engine.placement import check_device
+from ..bark_engine.precision import best_on_cpu
 from ..bark_engine.progress import OnStep
 
 MODELS_FOLDER = "bark"
@@ -70,9 +72,11 @@ class HostPlacement:
         """ComfyUI's own choice for "auto", otherwise the named device; BarkInputError where it is missing."""
         return comfy.model_management.get_torch_device() if wanted == "auto" else check_device(wanted)
 
-    def best_dtype(self, device: torch.device) -> torch.dtype:
-        """What ComfyUI thinks the device is good at; float32 on the CPU and on MPS, where Bark gets noisy in half."""
-        if device.type in ("cpu", "mps"):
+    def best_dtype(self, device: torch.device, file: StageFile, rows: int = 1) -> torch.dtype:
+        """What ComfyUI thinks the device is good at; what the engine thinks the CPU is; float32 on MPS."""
+        if device.type == "cpu":
+            return best_on_cpu(file.stage, narrowed_weights(file.shape), rows)
+        if device.type == "mps":  # where Bark gets noisy in half
             return torch.float32
         if comfy.model_management.should_use_bf16(device):
             return torch.bfloat16

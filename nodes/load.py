@@ -5,8 +5,8 @@ from comfy_api.latest import io
 from ..bark_engine import Bark, BarkError
 from ..bark_engine.library.download import SIZES
 from ..bark_engine.library.model_sets import DEFAULT_MODELS, find_model_set, find_or_download, list_model_sets
-from ..bark_engine.manager import PRECISIONS
 from ..bark_engine.placement import DEVICES
+from ..bark_engine.precision import PRECISIONS
 from . import host
 from .sockets import CATEGORY, BarkModels
 
@@ -40,8 +40,8 @@ class LoadBarkModels(io.ComfyNode):
                     options=list(PRECISIONS),
                     default="auto",
                     display_name="precision",
-                    tooltip="auto: what the device is good at (float32 on a CPU). float16 and bfloat16 take half the "
-                    "memory; float32 gives exactly Suno's tokens. The codec always runs in float32.",
+                    tooltip="auto: what the device is good at. float32 gives exactly Suno's tokens; float16 and "
+                    "bfloat16 halve the weights of attention and MLP, int8 quarters them. The rest stays float32.",
                 ),
                 io.Combo.Input(
                     "device",

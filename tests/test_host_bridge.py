@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from bark_engine import Bark
 from support.standin.host import StandInHost
 
 CPU, META = torch.device("cpu"), torch.device("meta")
@@ -66,7 +67,8 @@ def test_auto_precision_asks_the_host(
 ) -> None:
     monkeypatch.setattr(management, "should_use_bf16", lambda _: bf16)
     monkeypatch.setattr(management, "should_use_fp16", lambda _: fp16)
-    assert bridge.HostPlacement().best_dtype(torch.device(device)) == wanted
+    file = Bark.load("nano").models.text
+    assert bridge.HostPlacement().best_dtype(torch.device(device), file) == wanted
 
 
 def test_every_run_asks_for_a_full_load_with_room_to_work(

@@ -9,6 +9,7 @@ from torch import nn
 
 from bark_engine import Bark, BarkInputError, BarkMemoryError, ModelManager
 from bark_engine import manager as manager_module
+from bark_engine.library.model_sets import find_model_set
 from bark_engine.placement import LocalPlacement, check_device, module_bytes
 
 
@@ -96,7 +97,7 @@ def test_weights_read_in_inference_mode_are_ordinary_weights(manager):
     bark = Bark.load("nano", dtype="bfloat16", manager=manager)
     with torch.inference_mode():
         bark.text_to_semantic("Hello.")
-    weights = bark._stages["text"].run(lambda module, frugal: list(module.parameters()))
+    weights = bark._stage("text").run(lambda module, frugal: list(module.parameters()))
     assert weights
     assert not any(weight.is_inference() for weight in weights)
 
@@ -184,7 +185,7 @@ def test_module_bytes_counts_parameters_and_buffers():
 
 def text_stage(manager):
     bark = Bark.load("nano", manager=manager)
-    return bark, bark._stages["text"]
+    return bark, bark._stage("text")
 
 
 @pytest.mark.parametrize("failure", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
@@ -232,7 +233,7 @@ def test_the_frugal_form_gives_the_same_tokens(manager, monkeypatch):
     failed = []
 
     def first_try_fails(stage_name):
-        stage = bark._stages[stage_name]
+        stage = bark._stage(stage_name)
         real = stage.run
 
         def run(job, working_bytes=0):
@@ -254,10 +255,12 @@ def test_the_frugal_form_gives_the_same_tokens(manager, monkeypatch):
 
 
 def test_device_and_precision_names(manager):
-    assert manager.dtype("auto", torch.device("cpu")) is torch.float32
-    assert manager.dtype("float16", torch.device("cpu")) is torch.float16
-    with pytest.raises(BarkInputError, match=r"float64.*Allowed: auto, float32, float16, bfloat16"):
-        manager.dtype("float64", torch.device("cpu"))
+    models, cpu = find_model_set("nano"), torch.device("cpu")
+    assert manager.dtype("auto", cpu, models.text) is torch.float32
+    assert manager.dtype("float16", cpu, models.text) is torch.float16
+    assert manager.dtype("float16", cpu, models.codec) is torch.float32
+    with pytest.raises(BarkInputError, match=r"float64.*Allowed: auto, float32, float16, bfloat16, int8"):
+        manager.dtype("float64", cpu, models.codec)
     with pytest.raises(BarkInputError, match=r"'tpu' is unknown.*auto, cuda, mps, cpu"):
         check_device("tpu")
     assert check_device("cpu") == torch.device("cpu")

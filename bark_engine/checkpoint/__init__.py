@@ -12,6 +12,7 @@
 from .build import load_stage, save_stage
 from .convert import ConvertedStage, ConvertReport, convert
 from .layouts import STAGES
+from .shapes import narrowed_weights, weight_bytes
 from .stages import StageFile, describe, describe_folder
 
 __all__ = [
@@ -23,5 +24,7 @@ __all__ = [
     "describe",
     "describe_folder",
     "load_stage",
+    "narrowed_weights",
     "save_stage",
+    "weight_bytes",
 ]

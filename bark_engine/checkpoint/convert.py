@@ -9,8 +9,10 @@ import torch
 
 from ..atomic import replacing
 from ..errors import BarkFileError, BarkInputError
+from ..precision import name_of
 from ..progress import OnStep
-from .build import PRECISIONS, load_stage, save_stage
+from .build import load_stage, require_precision, save_stage
+from .shapes import weight_bytes
 from .stages import StageFile, describe, describe_folder
 
 COMPANIONS = ("vocab.txt", "tokenizer.json", "spec.json")  # copied along: without them the models cannot read text
@@ -40,14 +42,14 @@ class ConvertReport:
         """One line per stage and per copied file, for a person."""
         lines = [
             f"{done.stage}: {done.source_bytes / 1e6:,.1f} MB → {done.bytes / 1e6:,.1f} MB "
-            f"({str(done.dtype).removeprefix('torch.')}), {done.destination}"
+            f"({name_of(done.dtype)}), {done.destination}"
             for done in self.stages
         ]
         return "\n".join(lines + [f"copied: {path}" for path in self.copied])
 
 
 def convert(source: Path, destination: Path, dtype: torch.dtype, on_step: OnStep | None = None) -> ConvertReport:
-    """Write each stage of `source` as safetensors in `dtype` (the codec stays float32).
+    """Write each stage of `source` as safetensors, attention and MLP in `dtype`, everything else in float32.
 
     `source` is a file or a folder with the files of several stages; `destination` a folder, which receives
     `text.safetensors` and so on and the vocabulary, or, for a single stage, a file ending in `.safetensors`. New
@@ -57,8 +59,7 @@ def convert(source: Path, destination: Path, dtype: torch.dtype, on_step: OnStep
     Raises BarkFileError and BarkInputError.
     """
     source, destination = Path(source), Path(destination)
-    if dtype not in PRECISIONS:
-        raise BarkInputError(f"Weights can be stored as float32, float16 or bfloat16, not {dtype}.")
+    require_precision(dtype, "stored")
     stages = _stages(source)
     targets = _targets(stages, destination)
     companions = _companions(source, destination)
@@ -139,7 +140,7 @@ def _companions(source: Path, destination: Path) -> list[tuple[Path, Path]]:
 
 
 def _require_room(stages: tuple[StageFile, ...], targets: list[Path], dtype: torch.dtype) -> None:
-    need = sum(stage.parameters * (4 if stage.stage == "codec" else dtype.itemsize) + HEADER_BYTES for stage in stages)
+    need = sum(weight_bytes(stage.stage, stage.shape, dtype) + HEADER_BYTES for stage in stages)
     folder = next(folder for folder in targets[0].absolute().parents if folder.is_dir())
     free = shutil.disk_usage(folder).free
     if free < need:

@@ -26,7 +26,7 @@ FOLDER_FILES = (  # what transformers' save_pretrained writes, in its own order 
 MAX_JSON_BYTES = 16 * 2**20
 
 # safetensors' names of precisions; anything else it may hold is shown as it is written there.
-_PRECISIONS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "BOOL": "bool"}
+_PRECISIONS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I8": "int8", "BOOL": "bool"}
 _OTHER_FORMATS = (
     (b"GGUF", "a GGUF file, made for another program"),
     (b"lmgg", "a ggml file, made for another program"),

@@ -10,6 +10,7 @@ from torch import nn
 
 from ..codec import Codec, CodecShape
 from ..errors import BarkFileError
+from ..precision import DTYPES, dtype_of, is_narrowed, with_int8_layers
 from ..transformer import CausalTransformer, FineTransformer, NetworkShape
 from .layouts import FoundStage, short_codec_name
 from .reading import Weights
@@ -17,7 +18,8 @@ from .reading import Weights
 HEAD_DIM = 64  # of all of Suno's models; used where nothing says the number of heads
 BARK_CODEBOOKS = 8  # codebooks that Bark uses; EnCodec files have 32
 MAX_LAYERS = 1_000
-FLOATS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}
+# What a weight can be stored as; int8 only beside a scale.
+STORED = DTYPES | {"float64": torch.float64}
 
 Shape = NetworkShape | CodecShape
 
@@ -36,8 +38,25 @@ def empty_module(stage: str, shape: Shape) -> nn.Module:
         return FineTransformer(shape) if stage == "fine" else CausalTransformer(shape)
 
 
+def narrowed_weights(shape: Shape) -> int:
+    """How many weights of a network are in its attention and MLP: twelve matrices of width squared in each layer."""
+    return 12 * shape.n_layer * shape.n_embd**2 if isinstance(shape, NetworkShape) else 0
+
+
+def weight_bytes(stage: str, shape: Shape, dtype: torch.dtype) -> int:
+    """What the weights of a stage take in memory, and in a converted file, in a precision."""
+    module = empty_module(stage, shape)
+    if dtype == torch.int8:
+        with_int8_layers(module)
+    return sum(
+        weight.numel() * (dtype_of(name, dtype) if stage != "codec" else torch.float32).itemsize
+        for name, weight in module.state_dict().items()
+        if not is_training_buffer(name)
+    )
+
+
 def sources_of(weights: Weights, found: FoundStage, module: nn.Module) -> dict[str, tuple[str, ...]]:
-    """For each weight of the module its name in the file, or two where weight norm is split into g and v.
+    """For each weight of the module its name in the file, or two: weight norm split into g and v, int8 and scale.
 
     Codebook buffers that only training needs are left out. Raises BarkFileError for a missing, extra, wrongly
     shaped or non-float weight, naming it.
@@ -56,6 +75,10 @@ def sources_of(weights: Weights, found: FoundStage, module: nn.Module) -> dict[s
         elif key in found.names:
             sources[name] = (found.names[key],)
             _require_shape(weights, found.names[key], shape)
+            scale = scale_name(key)
+            if is_narrowed(key) and scale in found.names:
+                sources[name] += (found.names[scale],)
+                _require_shape(weights, found.names[scale], shape[:1])
         else:
             raise BarkFileError(
                 f"{weights.path} lacks the weight {name} of the {found.stage} stage. Take a fresh copy."
@@ -67,13 +90,20 @@ def sources_of(weights: Weights, found: FoundStage, module: nn.Module) -> dict[s
             f"{weights.path} has a weight that the {found.stage} stage does not know: {extra[0][:120]}. "
             "It may be another model, or a newer kind of checkpoint."
         )
+    scaled = {names[0] for names in sources.values() if len(names) == 2 and not is_codec}
     for name in used:
-        if weights.infos[name].precision not in FLOATS:
+        allowed = {"int8"} if name in scaled else STORED.keys() - {"int8"}
+        if weights.infos[name].precision not in allowed:
             raise BarkFileError(
-                f"{weights.path} stores {name} as {weights.infos[name].precision}; "
-                f"only {', '.join(FLOATS)} can be used. Take the unquantised weights."
+                f"{weights.path} stores {name} as {weights.infos[name].precision}; only {', '.join(sorted(allowed))} "
+                "can be used there. Take the unquantised weights, or convert them with this engine."
             )
     return sources
+
+
+def scale_name(weight: str) -> str:
+    """The name beside an int8 weight that holds its scales."""
+    return weight.removesuffix(".weight") + ".scale"
 
 
 def is_training_buffer(name: str) -> bool:

@@ -12,7 +12,7 @@ from torch import nn
 from ..errors import BarkFileError
 from .layouts import FoundStage, find_stages
 from .reading import FOLDER_FILES, Weights, kind_of, open_weights, shards_of
-from .shapes import FLOATS, Shape, empty_module, is_training_buffer, shape_of, sources_of
+from .shapes import STORED, Shape, empty_module, is_training_buffer, shape_of, sources_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +104,8 @@ def _open_stage(weights: Weights, found: FoundStage) -> OpenStage:
         layout=found.layout,
         shape=shape,
         parameters=sum(t.numel() for n, t in module.state_dict().items() if not is_training_buffer(n)),
-        stored_bytes=sum(count * FLOATS[precision].itemsize for precision, count in sizes.items()),
+        stored_bytes=sum(count * STORED[precision].itemsize for precision, count in sizes.items()),
         file_bytes=weights.file_bytes,
-        dtype=FLOATS[sizes.most_common(1)[0][0]],
+        dtype=STORED[sizes.most_common(1)[0][0]],
     )
     return OpenStage(file, weights, found, module, sources)

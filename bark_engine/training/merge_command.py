@@ -10,7 +10,7 @@ from ..checkpoint import StageFile, load_stage, save_stage
 from ..checkpoint.convert import COMPANIONS
 from ..errors import BarkInputError
 from ..library.model_sets import find_model_set
-from ..manager import DTYPES
+from ..precision import DTYPES
 from ..transformer import CausalTransformer, FineTransformer
 from .lora import Adapter, merge
 from .networks import FILE_STAGES, stage_in

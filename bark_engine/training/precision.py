@@ -2,6 +2,8 @@
 
 import torch
 
+from ..precision import cpu_bfloat16_is_fast
+
 
 def best_training_dtype(device: torch.device) -> str:
     """ "bfloat16" where the device multiplies in it, else "float32"; the weights themselves are float32 either way.
@@ -12,7 +14,5 @@ def best_training_dtype(device: torch.device) -> str:
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.get_device_capability(device)[0] >= 8 else "float32"
     if device.type == "cpu":
-        checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # private; absent from older versions
-        if any(getattr(torch.cpu, name, bool)() for name in checks):
-            return "bfloat16"
+        return "bfloat16" if cpu_bfloat16_is_fast() else "float32"
     return "float32"
