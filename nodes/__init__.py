@@ -4,6 +4,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from .audio import SaveAudio
 from .codec import DecodeFineTokens, EncodeAudio
+from .lists import TextLines
 from .load import LoadBarkModels
 from .speak import TextToSpeech
 from .speakers import LoadSpeakerPrompt, MakeSpeakerPrompt, SaveSpeakerPrompt
@@ -16,6 +17,7 @@ class BarkExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [
             LoadBarkModels,
+            TextLines,
             TextToSpeech,
             LoadSpeakerPrompt,
             TextToSemantic,

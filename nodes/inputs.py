@@ -18,15 +18,15 @@ def models_input() -> io.Input:
     )
 
 
-def text_input() -> io.Input:
-    """What to say."""
+def text_input(more: str = "") -> io.Input:
+    """What to say; `more` is a further sentence of the tooltip."""
     return io.String.Input(
         "text",
         multiline=True,
         default="Hello! Nice to meet you.",
         display_name="text",
         tooltip="What to say, at most 256 text tokens (about 13 s of speech). Tags such as [laughs], [sighs] and ♪ are "
-        "part of the text; the language is told from the words.",
+        "part of the text; the language is told from the words." + _further(more),
     )
 
 
@@ -35,14 +35,14 @@ def check_text(text: str | None) -> bool | str:
     return "The text is empty. Type what Bark should say." if text is not None and not text.strip() else True
 
 
-def speaker_input() -> io.Input:
-    """A voice to continue, or none."""
+def speaker_input(more: str = "") -> io.Input:
+    """A voice to continue, or none; `more` is a further sentence of the tooltip."""
     return BarkSpeaker.Input(
         "speaker",
         display_name="speaker",
         optional=True,
         tooltip="The voice to continue, from Load Speaker Prompt or Make Speaker Prompt. "
-        "Without one the models make up a voice, another one for each seed.",
+        "Without one the models make up a voice, another one for each seed." + _further(more),
     )
 
 
@@ -86,8 +86,10 @@ def top_p_input() -> io.Input:
     )
 
 
-def seed_input() -> io.Input:
-    """Where the chance of this stage starts."""
+def seed_input(
+    more: str = "Each stage has its own, so one stage can be tried again while the others stay.",
+) -> io.Input:
+    """Where chance starts; `more` is the tooltip's last sentence."""
     return io.Int.Input(
         "seed",
         default=0,
@@ -95,8 +97,7 @@ def seed_input() -> io.Input:
         max=MAX_SEED,
         control_after_generate=True,
         display_name="seed",
-        tooltip="The same seed with the same inputs gives the same tokens. Each stage has its own, so one stage can be "
-        "tried again while the others stay.",
+        tooltip="The same seed with the same inputs gives the same tokens." + _further(more),
     )
 
 
@@ -112,6 +113,10 @@ def semantic_sampling(
 def coarse_sampling(temperature: float, top_k: int, top_p: float, max_history: int, window: int) -> CoarseSampling:
     """The widgets of Semantic to Coarse as the engine's type; 0 and 1 mean off where the tooltips say so."""
     return CoarseSampling(temperature, top_k or None, _off_at_one(top_p), max_history, window)
+
+
+def _further(sentence: str) -> str:
+    return f" {sentence}" if sentence else ""
 
 
 def _off_at_one(top_p: float) -> float | None:

@@ -47,6 +47,22 @@ def test_the_one_box_stops(host: Host) -> None:
     assert run(host, graph).status == "success"
 
 
+def test_a_list_of_texts_stops(host: Host) -> None:
+    graph = Graph()
+    loader = graph.add("BarkLoadModels", models="nano")
+    lines = graph.add("BarkTextLines", text="Stop me.\nAnd me.\nAnd all of us.")
+    box = graph.add("BarkTextToSpeech", models=loader, text=lines, seed=32)
+    graph.add("ProbeValue", value=box)
+    running = start(host, graph)
+    running.wait_for_progress(box.key)
+    host.interrupt()
+    result = running.result()
+    assert (result.status, result.failed) == ("interrupted", box.key)
+    done, total = running.progress_of(box.key)[-1]
+    assert done < total
+    assert run(host, graph).status == "success"
+
+
 def test_what_was_done_before_the_stop_is_kept(host: Host) -> None:
     graph, keys = long_take(seed=40)
     running = start(host, graph)

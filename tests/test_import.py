@@ -70,7 +70,7 @@ spec.loader.exec_module(module)
 if step == "nodes":
     import asyncio
     extension = asyncio.run(module.comfy_entrypoint())
-    assert len(asyncio.run(extension.get_node_list())) == 11
+    assert len(asyncio.run(extension.get_node_list())) == 12
 after = state()
 changed = {key: [str(before[key]), str(after[key])] for key in before if before[key] != after[key]}
 print(json.dumps({"new": sorted(set(sys.modules) - bare), "changed": changed}))

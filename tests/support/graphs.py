@@ -14,6 +14,7 @@ from typing import Any
 SNAPSHOT = Path(__file__).resolve().parents[1] / "snapshots" / "object_info.json"
 NODE_IDS = [
     "BarkLoadModels",
+    "BarkTextLines",
     "BarkTextToSpeech",
     "BarkLoadSpeakerPrompt",
     "BarkTextToSemantic",

@@ -39,6 +39,27 @@ class ProbeSound(io.ComfyNode):
         return io.NodeOutput({"waveform": waveform, "sample_rate": rate})
 
 
+class ProbeLists(io.ComfyNode):
+    """Lists of any length, written as JSON."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ProbeLists",
+            inputs=[io.String.Input(name, default="[]") for name in ("texts", "integers", "numbers", "switches")],
+            outputs=[
+                io.String.Output("text_list", is_output_list=True),
+                io.Int.Output("integer_list", is_output_list=True),
+                io.Float.Output("number_list", is_output_list=True),
+                io.Boolean.Output("switch_list", is_output_list=True),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, texts: str, integers: str, numbers: str, switches: str) -> io.NodeOutput:
+        return io.NodeOutput(*(json.loads(values) for values in (texts, integers, numbers, switches)))
+
+
 class ProbeValue(io.ComfyNode):
     """Says as JSON what it got."""
 
@@ -103,7 +124,7 @@ class Probe(ComfyExtension):
     """The nodes of this file."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [ProbeSound, ProbeValue, ProbeModels]
+        return [ProbeSound, ProbeLists, ProbeValue, ProbeModels]
 
 
 async def comfy_entrypoint() -> Probe:

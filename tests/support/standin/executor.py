@@ -1,7 +1,8 @@
 """What the stand-in does with a prompt: validation, execution in a thread, caching, progress, interruption, freeing.
 
-Answers have ComfyUI's shapes (`error`, `node_errors`), so that the same tests read both. Not here: lists, lazy inputs,
-expansion, V1 nodes; the pack uses none of them.
+Answers have ComfyUI's shapes (`error`, `node_errors`), so that the same tests read both. An output is a list of values
+in the cache, as there: a node runs once for each, unless it takes lists. Not here: lazy inputs, expansion, V1 nodes;
+the pack uses none of them.
 """
 
 import asyncio
@@ -30,7 +31,7 @@ class Executor:
     def __init__(self, nodes: dict[str, Any]):
         self.nodes = nodes
         self._schemas: dict[str, Any] = {}
-        self._cache: dict[str, tuple[Hashable, tuple[Any, ...], dict[str, Any] | None]] = {}
+        self._cache: dict[str, tuple[Hashable, list[list[Any]], dict[str, Any] | None]] = {}
         self._lock = threading.Lock()
 
     # -- validation ----------------------------------------------------------------------------------------------
@@ -71,10 +72,11 @@ class Executor:
             errors += self._errors_of_value(prompt, node, item, check=item.id not in named)
         if named:
             given = {name: node["inputs"][name] for name in named if name in node["inputs"]}
+            known = {name: None if is_link(value) else value for name, value in given.items()}
+            if self._schema(node).is_input_list:
+                known = {name: [value] for name, value in known.items()}
             try:
-                answer = cls.validate_inputs(
-                    **{name: None if is_link(value) else value for name, value in given.items()}
-                )
+                answer = cls.validate_inputs(**known)
             except Exception as error:  # noqa: BLE001 (the host answers with any failure)
                 return [*errors, _error("exception_during_validation", "Exception when validating node", str(error))]
             if answer is not True:
@@ -168,23 +170,31 @@ class Executor:
 
     def _execute(
         self, prompt: Prompt, key: str, extra_pnginfo: dict[str, Any] | None
-    ) -> tuple[tuple[Any, ...], dict[str, Any] | None]:
+    ) -> tuple[list[list[Any]], dict[str, Any] | None]:
         from comfy_api.latest import io
 
         node = prompt[key]
         schema = self._schema(node)
         known = {item.id for item in schema.inputs}
         given = {
-            name: self._cache[value[0]][1][value[1]] if is_link(value) else value
+            name: self._cache[value[0]][1][value[1]] if is_link(value) else [value]
             for name, value in node["inputs"].items()
             if name in known
         }
         hidden = {"unique_id": key, "prompt": prompt, "extra_pnginfo": extra_pnginfo}
         asked = {item.name: hidden[item.name] for item in schema.hidden}
-        output = self.nodes[node["class_type"]].clone_for_run(io.HiddenHolder(**asked)).execute(**given)
-        if not isinstance(output, io.NodeOutput) or len(output.args) != len(schema.outputs):
-            raise TypeError(f"{node['class_type']} returned {output!r}")
-        return output.args, None if output.ui is None else json.loads(json.dumps(output.ui))
+        cls = self.nodes[node["class_type"]]
+        outputs: list[list[Any]] = [[] for _ in schema.outputs]
+        uis = []
+        for inputs in [given] if schema.is_input_list else _mapped(given):
+            output = cls.clone_for_run(io.HiddenHolder(**asked)).execute(**inputs)
+            if not isinstance(output, io.NodeOutput) or len(output.args) != len(schema.outputs):
+                raise TypeError(f"{node['class_type']} returned {output!r}")
+            for values, value, item in zip(outputs, output.args, schema.outputs, strict=True):
+                values.extend(value if item.is_output_list else [value])
+            if output.ui is not None:
+                uis.append(json.loads(json.dumps(output.ui)))
+        return outputs, {name: [one for ui in uis for one in ui[name]] for name in uis[0]} if uis else None
 
     # -- caching -------------------------------------------------------------------------------------------------
 
@@ -217,6 +227,12 @@ class Executor:
 def load_nodes(extension: Any) -> dict[str, Any]:
     """Node id → class, from an extension."""
     return {node.define_schema().node_id: node for node in asyncio.run(extension.get_node_list())}
+
+
+def _mapped(given: dict[str, list[Any]]) -> list[dict[str, Any]]:
+    """The inputs of each run of a node that takes no lists; a shorter list repeats its last value."""
+    runs = max((len(values) for values in given.values()), default=1)
+    return [{name: values[n if len(values) > n else -1] for name, values in given.items()} for n in range(runs)]
 
 
 def _parameters(cls: Any, name: str) -> list[str]:
