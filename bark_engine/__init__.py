@@ -9,6 +9,7 @@ This list is the public surface; everything else may move.
 from .audio import Audio
 from .bark import Bark
 from .errors import BarkDownloadError, BarkError, BarkFileError, BarkInputError, BarkMemoryError
+from .estimate import Estimate, Speed
 from .manager import ModelManager
 from .many import Request
 from .sampling import CoarseSampling, FineSampling, SemanticSampling
@@ -28,6 +29,7 @@ __all__ = [
     "BarkSpec",
     "CoarseSampling",
     "CoarseTokens",
+    "Estimate",
     "FineSampling",
     "FineTokens",
     "ModelManager",
@@ -36,4 +38,5 @@ __all__ = [
     "SemanticTokens",
     "SpeakerPrompt",
     "Speech",
+    "Speed",
 ]

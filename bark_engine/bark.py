@@ -14,10 +14,11 @@ from .checkpoint import StageFile
 from .coarse import generate_coarse
 from .codec import decode_fine, encode_audio
 from .errors import BarkError, BarkInputError
+from .estimate import Estimate, Speed, estimate, measure_speed
 from .fine import generate_fine
 from .library.model_sets import DEFAULT_MODELS, ModelSet, find_model_set
 from .manager import ManagedStage, ModelManager, shared_manager
-from .many import Request, say_many
+from .many import Request, rows_that_fit, say_many
 from .precision import cache_dtype
 from .progress import OnStep
 from .sampling import CoarseSampling, FineSampling, SemanticSampling, check_seed, require_sampling
@@ -238,6 +239,30 @@ class Bark:
         BarkInputError for an impossible batch size.
         """
         return say_many(self, requests, batch_size, on_step)
+
+    def estimate(
+        self,
+        requests: Sequence[Request],
+        dtype: str | None = None,
+        device: str | None = None,
+        batch_size: int | None = None,
+    ) -> Estimate:
+        """What these requests would take in a precision on a device (by default this Bark's): peak bytes, seconds.
+
+        Nothing is loaded and nothing runs. Memory is flat in the number of requests and the length of their texts but
+        for the codec; batch_size as in `say_many`, 1 for a single request. Seconds are None until `measure_speed` ran
+        once on this machine for such models. Raises BarkInputError for a device or precision that is not to be had.
+        """
+        rows = batch_size or (1 if len(requests) == 1 else rows_that_fit(self))
+        where = self.device if device is None else self.manager.device(device)
+        return estimate(self, requests, min(rows, max(1, len(requests))), dtype or self._wanted_dtype, where)
+
+    def measure_speed(self) -> Speed:
+        """Time a few steps of every stage and keep the result for `estimate`, in the user's cache folder.
+
+        Takes some seconds, and loads all stages. Do it while the machine does nothing else.
+        """
+        return measure_speed(self)
 
     def unload(self) -> None:
         """Let go of all weights in the manager that this Bark shares; the next use reads them again."""

@@ -53,8 +53,9 @@ class FineRow:
         if speaker:
             history = np.asarray(speaker.fine)[:, -spec.fine_hop :]
         before, frames = history.shape[1], coarse.frames
-        self.windows = plan_windows(before, frames, spec)
-        self._codes = np.full((spec.fine_codebooks, max(before + frames, spec.fine_window)), spec.fine_pad, np.int64)
+        length = max(before + frames, spec.fine_window) if sampling.pad else before + frames
+        self.windows = plan_windows(before, frames, spec) if length >= spec.fine_window else [(0, before)]
+        self._codes = np.full((spec.fine_codebooks, length), spec.fine_pad, np.int64)
         self._codes[:, :before] = history
         self._new = slice(before, before + frames)
         self._codes[: spec.coarse_codebooks, self._new] = np.asarray(coarse)
@@ -86,18 +87,26 @@ def fill_windows(network: FineTransformer, rows: Sequence[FineRow], spec: BarkSp
     device = network.transformer.wpe.weight.device
     with torch.inference_mode():
         for number in range(most):
-            here = [row for row in rows if number < len(row.windows)]
-            windows = torch.tensor(np.stack([row.window(number) for row in here]), device=device)  # [B, F, K]
-            firsts = [row.windows[number][1] for row in here]
-            for codebook in to_predict:
-                done = number * len(to_predict) + codebook - spec.coarse_codebooks
-                report = partial(on_step, done, total)
-                logits = network(windows, codebook, min(firsts), spec.codebook_size, on_layer=report)
-                for window, row, first, own in zip(windows, here, firsts, logits, strict=True):
-                    window[first:, codebook] = row.take(own[first - min(firsts) :]).to(device)
-            for window, row in zip(windows, here, strict=True):
-                row.keep(number, window)
+            for here in _of_one_length([row for row in rows if number < len(row.windows)], number):
+                windows = torch.tensor(np.stack([row.window(number) for row in here]), device=device)  # [B, F, K]
+                firsts = [row.windows[number][1] for row in here]
+                for codebook in to_predict:
+                    done = number * len(to_predict) + codebook - spec.coarse_codebooks
+                    report = partial(on_step, done, total)
+                    logits = network(windows, codebook, min(firsts), spec.codebook_size, on_layer=report)
+                    for window, row, first, own in zip(windows, here, firsts, logits, strict=True):
+                        window[first:, codebook] = row.take(own[first - min(firsts) :]).to(device)
+                for window, row in zip(windows, here, strict=True):
+                    row.keep(number, window)
         on_step(total, total)
+
+
+def _of_one_length(rows: Sequence[FineRow], number: int) -> list[list[FineRow]]:
+    """Rows whose windows are equally long, which can share a pass; without padding a short sound has a shorter one."""
+    groups: dict[int, list[FineRow]] = {}
+    for row in rows:
+        groups.setdefault(len(row.window(number)), []).append(row)
+    return list(groups.values())
 
 
 def plan_windows(history: int, frames: int, spec: BarkSpec) -> list[tuple[int, int]]:

@@ -117,13 +117,19 @@ class CoarseSampling:
 class FineSampling:
     """Knobs of Coarse to Fine. temperature: Suno's default is 0.5; 0 or None always takes the likeliest code.
 
+    pad: whether a sound shorter than a window is filled up to its 1,024 frames, whose codes are drawn like those of the
+    sound, as Suno does; without, the stage takes a part of the time for a short sound, and its codes are others.
+
     Raises BarkInputError for a knob out of range.
     """
 
     temperature: float | None = 0.5
+    pad: bool = True
 
     def __post_init__(self) -> None:
         _check_temperature("Fine", self.temperature, "always the likeliest code")
+        if not isinstance(self.pad, (bool, np.bool_)):
+            raise BarkInputError(f"pad must be True or False; {self.pad!r} was given.")
 
 
 def require_sampling(sampling: Any, wanted: type) -> None:

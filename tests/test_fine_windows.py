@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from bark_engine.fine import generate_fine, plan_windows
+from bark_engine.fine import FineRow, fill_windows, generate_fine, plan_windows
 from bark_engine.sampling import FineSampling
 from bark_engine.spec import SUNO
 from bark_engine.tokens import CoarseTokens
@@ -75,3 +75,46 @@ def test_padding_is_predicted_and_read() -> None:
     fine = generate_fine(network, coarse, SUNO, speaker=None, sampling=FineSampling(temperature=None), seed=0)
     assert np.array_equal(fine.codes, window[0, :40].T.numpy())
     assert not np.array_equal(fine.codes, only_real[0, :40].T.numpy())
+
+
+@pytest.mark.parametrize("history", [0, 100, 600])
+def test_without_padding_the_network_sees_the_sound_and_its_past_alone(history: int) -> None:
+    """Against passes written out here; and the codes are others than with padding, which is why it is not the rule."""
+    network = fine_pair().engine
+    frames = 130
+    coarse = CoarseTokens(np.random.default_rng(0).integers(0, 1_024, (2, frames)))  # type: ignore[arg-type]
+    voice = prompt_arrays(history * 2 // 3) if history else None
+    past = np.zeros((8, 0), np.int64) if voice is None else voice["fine_prompt"][:, -512:]
+    codes = np.full((8, past.shape[1] + frames), 1_024, np.int64)
+    codes[:, : past.shape[1]] = past
+    codes[:2, past.shape[1] :] = coarse.codes
+    window = torch.tensor(codes.T)[None]
+    with torch.inference_mode():
+        for codebook in range(2, 8):
+            window[0, past.shape[1] :, codebook] = network(window, codebook, past.shape[1], 1_024)[0].argmax(-1)
+    speaker = None if voice is None else as_speaker(voice)
+    given = {"speaker": speaker, "seed": 0}
+    short = generate_fine(network, coarse, SUNO, sampling=FineSampling(None, pad=False), **given)
+    assert np.array_equal(short.codes, window[0, past.shape[1] :].T.numpy())
+    assert short != generate_fine(network, coarse, SUNO, sampling=FineSampling(None), **given)
+
+
+def test_padding_matters_only_to_sounds_shorter_than_a_window() -> None:
+    network = fine_pair().engine
+    coarse = CoarseTokens(np.random.default_rng(0).integers(0, 1_024, (2, 1_100)))  # type: ignore[arg-type]
+    takes = [
+        generate_fine(network, coarse, SUNO, speaker=None, sampling=FineSampling(pad=pad), seed=1)
+        for pad in (True, False)
+    ]
+    assert takes[0] == takes[1]
+
+
+def test_unpadded_sounds_of_several_lengths_get_in_a_batch_what_they_get_alone() -> None:
+    network = fine_pair().engine
+    rng = np.random.default_rng(1)
+    clips = [CoarseTokens(rng.integers(0, 1_024, (2, frames))) for frames in (40, 200, 40, 1_050)]  # type: ignore[arg-type]
+    sampling = FineSampling(pad=False)
+    rows = [FineRow(clip, SUNO, None, sampling, number) for number, clip in enumerate(clips)]
+    fill_windows(network, rows, SUNO, lambda done, total: None)
+    for number, (row, clip) in enumerate(zip(rows, clips, strict=True)):
+        assert row.result() == generate_fine(network, clip, SUNO, speaker=None, sampling=sampling, seed=number)

@@ -204,7 +204,7 @@ def test_seeds_are_torch_manual_seeds(seed: int) -> None:
 
 def test_sampling_of_another_stage_is_refused() -> None:
     require_sampling(FineSampling(), FineSampling)
-    with pytest.raises(BarkInputError, match=r"takes FineSampling\(temperature\), but was given CoarseSampling"):
+    with pytest.raises(BarkInputError, match=r"takes FineSampling\(temperature, pad\), but was given CoarseSampling"):
         require_sampling(CoarseSampling(), FineSampling)
     with pytest.raises(BarkInputError, match="but was given dict"):
         require_sampling({}, SemanticSampling)

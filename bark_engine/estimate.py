@@ -1,0 +1,235 @@
+"""What requests will cost before anything runs: memory from the sizes of the networks, time from a stored speed.
+
+Memory does not depend on the texts: caches are as long as the models allow. Time does, and on the machine: its speed is
+measured once (`Bark.measure_speed`) and kept in the user's cache folder.
+"""
+
+import json
+import math
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from .atomic import replacing
+from .checkpoint import StageFile, weight_bytes
+from .codec import CodecShape
+from .library.places import cache_folder
+from .many import FINE_ROWS, Request
+from .precision import cache_dtype, name_of
+from .spec import BarkSpec
+from .transformer import NetworkShape
+
+if TYPE_CHECKING:
+    from .bark import Bark
+
+LETTERS_PER_SECOND = 15  # of read English, spaces included; a guess for texts whose length in sound nobody knows
+ACTIVATIONS = 14  # widths of float32 that a layer holds for each position of a long pass: its input, three of queries
+# to values, four of MLP before and after GELU, and their copies in another precision
+DECODED_SAMPLES = 5  # filters of float32 for each sample that the codec's widest layers hold at once, source and result
+PREFILL_ROWS = 887  # of a coarse window at its longest: 256 + 1 + 630
+TIMED_STEPS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What some requests take. `bytes` is the peak on the device: `weights` of all stages, and `working` beside them.
+
+    `speech_seconds` is how much sound they will be, a guess from their lengths; `seconds` how long the work takes, or
+    None where this machine's speed was not measured.
+    """
+
+    bytes: int
+    weights: int
+    working: int
+    speech_seconds: float
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Seconds of one set of models on one machine: what the parts of the work take.
+
+    `step` is that of one token of one row in the text and coarse stages, `row` what each further row adds; `position`
+    is that of one position of a prefill, `window` of a pass of the fine stage, `decoded` of decoding a second.
+    """
+
+    step: float
+    row: float
+    position: float
+    window: float
+    decoded: float
+
+
+def estimate(bark: "Bark", requests: Sequence[Request], rows: int, dtype: str, device: torch.device) -> Estimate:
+    """See `Bark.estimate`; `rows` is the size of the batch."""
+    files = (bark.models.text, bark.models.coarse, bark.models.fine, bark.models.codec)
+    dtypes = {file.stage: bark.manager.dtype(dtype, device, file, rows) for file in files}
+    weights = sum(_resident_weights(file, dtypes[file.stage]) for file in files)
+    longest = max((_speech_seconds(request, bark.spec) for request in requests), default=0.0)
+    working = max(_working(file, bark.spec, dtypes[file.stage], device, rows, longest) for file in files)
+    spoken = sum(_speech_seconds(request, bark.spec) for request in requests)
+    speed = stored_speed(_key(bark, dtypes, device))
+    seconds = None if speed is None else _seconds(bark.spec, requests, rows, speed)
+    return Estimate(weights + working, weights, working, spoken, seconds)
+
+
+def _resident_weights(file: StageFile, dtype: torch.dtype) -> int:
+    """What a stage's weights take while it runs: all but a table of text tokens that is mapped from its file.
+
+    Such a table is read a few rows at a time; one that is stored narrower than float32 has to be copied.
+    """
+    size = weight_bytes(file.stage, file.shape, dtype)
+    mapped = file.layout == "converted" or file.dtype == torch.float32
+    if isinstance(file.shape, NetworkShape) and not file.shape.codebooks and mapped:
+        size -= file.shape.input_vocab * file.shape.n_embd * 4
+    return size
+
+
+def _working(
+    file: StageFile, spec: BarkSpec, dtype: torch.dtype, device: torch.device, rows: int, seconds: float
+) -> int:
+    """What a stage takes beside its weights while it runs, for `rows` at once."""
+    shape = file.shape
+    if isinstance(shape, CodecShape):
+        return int(DECODED_SAMPLES * 4 * shape.filters * spec.sample_rate * seconds)
+    if shape.codebooks:
+        windows = min(rows, FINE_ROWS)
+        drawn = 3 * spec.codebook_size  # logits, what is left of them and the noise of the draw
+        return 4 * windows * spec.fine_window * (ACTIVATIONS * shape.n_embd + drawn)
+    positions = spec.text_length + 1 + spec.max_semantic if file.stage == "text" else spec.coarse_positions
+    kept = 2 * shape.n_layer * positions * shape.n_embd * cache_dtype(dtype, device, rows).itemsize
+    return rows * kept + 4 * PREFILL_ROWS * ACTIVATIONS * shape.n_embd
+
+
+def _speech_seconds(request: Request, spec: BarkSpec) -> float:
+    """How long a text will sound, at most what fits."""
+    guess = max(1.0, len(request.text) / LETTERS_PER_SECOND)
+    limits = (guess, request.semantic.max_seconds, spec.max_semantic / spec.semantic_rate)
+    return min(limit for limit in limits if limit is not None)
+
+
+def _seconds(spec: BarkSpec, requests: Sequence[Request], rows: int, speed: Speed) -> float:
+    """Steps that full batches share, a prefill for each text and window, a pass for each codebook and window."""
+    lengths = [_speech_seconds(request, spec) for request in requests]
+    coarse = [spec.coarse_codebooks * spec.frame_rate * length for length in lengths]
+    tokens = sum(spec.semantic_rate * length for length in lengths) + sum(coarse)
+    shared = max(1, min(rows, len(requests)))
+    steps = tokens / shared * (speed.step + (shared - 1) * speed.row)
+    prefills = len(requests) * (spec.text_length + 1) + sum(
+        math.ceil(count / request.coarse.window) * _window_positions(request, spec)
+        for count, request in zip(coarse, requests, strict=True)
+        if request.speaker is not None
+    )
+    frames = (spec.frame_rate * length for length in lengths)
+    windows = sum(max(1, math.ceil((count - spec.fine_window) / spec.fine_hop) + 1) for count in frames)
+    passes = windows * (spec.fine_codebooks - spec.coarse_codebooks)
+    return steps + prefills * speed.position + passes * speed.window + sum(lengths) * speed.decoded
+
+
+def _window_positions(request: Request, spec: BarkSpec) -> int:
+    return spec.coarse_semantic_window + 1 + request.coarse.max_history
+
+
+# -- speed ---------------------------------------------------------------------------------------------------------
+
+
+def measure_speed(bark: "Bark") -> Speed:
+    """See `Bark.measure_speed`."""
+    step, position = bark.run_stage("coarse", lambda network, frugal: _time_causal(network, 1))
+    many, _ = bark.run_stage("coarse", lambda network, frugal: _time_causal(network, _MANY), _MANY)
+    window = bark.run_stage("fine", lambda network, frugal: _time_fine(network, bark.spec))
+    decoded = bark.run_stage("codec", lambda codec, frugal: _time_codec(codec, bark.spec))
+    speed = Speed(step, max(0.0, (many - step) / (_MANY - 1)), position, window, decoded)
+    dtypes = {stage: bark.dtype_of(stage) for stage in ("text", "coarse", "fine", "codec")}
+    _store(_key(bark, dtypes, bark.device), speed)
+    return speed
+
+
+_MANY = 16  # rows whose step tells what a row costs
+
+
+def stored_speed(key: str) -> Speed | None:
+    """What was measured for such models on such a device here, or None. A damaged file counts as none."""
+    try:
+        return Speed(**json.loads(_file().read_text(encoding="utf-8"))[key])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _store(key: str, speed: Speed) -> None:
+    try:
+        known = json.loads(_file().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        known = {}
+    _file().parent.mkdir(parents=True, exist_ok=True)
+    with replacing(_file(), "The speed of this machine") as temporary:
+        temporary.write_text(json.dumps(known | {key: asdict(speed)}, indent=1) + "\n", encoding="utf-8")
+
+
+def _file() -> Path:
+    return cache_folder() / "bark_engine" / "speed.json"
+
+
+def _key(bark: "Bark", dtypes: dict[str, torch.dtype], device: torch.device) -> str:
+    """Models of these sizes in these precisions, on this device with so many threads, with this torch."""
+    parts = [f"{stage} {_size(getattr(bark.models, stage))} {name_of(dtype)}" for stage, dtype in dtypes.items()]
+    if device.type == "cuda":
+        parts.append(torch.cuda.get_device_name(device))
+    else:
+        parts.append(f"{platform.machine()} {device.type} {torch.get_num_threads()} threads")
+    return ", ".join([*parts, f"torch {torch.__version__}"])
+
+
+def _size(file: StageFile) -> str:
+    shape = file.shape
+    return f"{shape.n_layer}x{shape.n_embd}" if isinstance(shape, NetworkShape) else f"{shape.filters}"
+
+
+def _time_causal(network: Any, rows: int) -> tuple[float, float]:
+    """Seconds of a step of so many rows in the middle of the cache, and of a position of the prefill before it."""
+    length = network.shape.block_size // 2
+    with torch.inference_mode():
+        cache = network.new_rows(rows, network.shape.block_size)
+        ids = torch.zeros(1, length, dtype=torch.int64, device=cache.keys.device)
+        network(network.embed(ids), cache.row(0, length))  # the first time is never the fastest
+        prefill = _seconds_of(lambda: network(network.embed(ids), cache.row(0, length)), 1, cache.keys.device)
+        cache.rows, cache.lengths[:] = rows, length
+        one = torch.zeros(rows, 1, dtype=torch.int64, device=cache.keys.device)
+        network.step_rows(network.embed(one), cache)
+        step = _seconds_of(lambda: network.step_rows(network.embed(one), cache), TIMED_STEPS, cache.keys.device)
+    return step, prefill / length
+
+
+def _time_fine(network: Any, spec: BarkSpec) -> float:
+    """Seconds of a pass over one window."""
+    device = network.transformer.wpe.weight.device
+    codes = torch.zeros(1, spec.fine_window, spec.fine_codebooks, dtype=torch.int64, device=device)
+    with torch.inference_mode():
+        network(codes, spec.coarse_codebooks, 0, spec.codebook_size)
+        return _seconds_of(lambda: network(codes, spec.coarse_codebooks, 0, spec.codebook_size), 1, device)
+
+
+def _time_codec(codec: Any, spec: BarkSpec) -> float:
+    """Seconds of decoding a second of sound."""
+    device = codec.quantizer.vq.layers[0]._codebook.embed.device
+    codes = torch.zeros(1, spec.fine_codebooks, 2 * round(spec.frame_rate), dtype=torch.int64, device=device)
+    with torch.inference_mode():
+        return _seconds_of(lambda: codec.decode(codes), 1, device) / 2
+
+
+def _seconds_of(job: Callable[[], Any], times: int, device: torch.device) -> float:
+    """The median of a few runs, each waited for."""
+    seconds = []
+    for _ in range(times):
+        started = time.perf_counter()
+        job()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - started)
+    return float(np.median(seconds))

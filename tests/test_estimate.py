@@ -1,0 +1,115 @@
+"""What requests will cost: bytes against what is really there, seconds against sums by hand, and nothing loaded."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from bark_engine import Bark, BarkInputError, Estimate, ModelManager, Request, SemanticSampling, SpeakerPrompt, Speed
+from bark_engine import estimate as module
+from bark_engine.checkpoint import load_stage
+from bark_engine.estimate import LETTERS_PER_SECOND
+from bark_engine.transformer import KeyValueCache, RowCache
+
+LOW_VOICE = Path(module.__file__).parent / "assets" / "nano" / "speakers" / "low.npz"
+
+
+@pytest.fixture
+def bark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bark:
+    """nano in a manager of its own, on a machine of unknown speed."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return Bark.load("nano", manager=ModelManager(), device="cpu")
+
+
+def request(seconds: float, **given: object) -> Request:
+    """A text that sounds for so long by the guess."""
+    return Request("a" * round(seconds * LETTERS_PER_SECOND), **given)  # type: ignore[arg-type]
+
+
+def test_nothing_is_loaded_and_no_time_is_made_up(bark: Bark) -> None:
+    told = bark.estimate([request(2)])
+    assert told.seconds is None
+    assert told.speech_seconds == pytest.approx(2)
+    assert told.bytes == told.weights + told.working
+    assert bark.manager.loaded() == []
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+def test_the_weights_are_those_that_get_loaded(bark: Bark, dtype: str) -> None:
+    stages = (bark.models.text, bark.models.coarse, bark.models.fine, bark.models.codec)
+    held = 0
+    for file in stages:
+        loaded = load_stage(file, bark.manager.dtype(dtype, bark.device, file))
+        training = (".inited", ".cluster_size", ".embed_avg")
+        held += sum(t.numel() * t.itemsize for n, t in loaded.state_dict().items() if not n.endswith(training))
+    tables = sum(file.shape.input_vocab * file.shape.n_embd * 4 for file in stages[:2])  # type: ignore[union-attr]
+    copied = held - (tables if stages[0].layout == "converted" else 0)
+    assert bark.estimate([request(2)], dtype=dtype).weights == copied
+
+
+def test_caches_are_those_that_get_made(bark: Bark, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The longest of all caches that a run sets aside, from the tensors themselves."""
+    made: list[int] = []
+    for kind in (KeyValueCache, RowCache):
+
+        def watched(self, *args, real=kind.__init__, **knobs):  # type: ignore[no-untyped-def]
+            real(self, *args, **knobs)
+            made.append(2 * self.keys.numel() * self.keys.itemsize)
+
+        monkeypatch.setattr(kind, "__init__", watched)
+    few = SemanticSampling(max_seconds=0.1, early_stop=False)
+    requests = [Request("Hello.", semantic=few)] * 128
+    list(bark.say_many(requests[:3], batch_size=3))
+    assert max(made) <= bark.estimate(requests[:3], batch_size=3).working
+    more = bark.estimate(requests, batch_size=128).bytes - bark.estimate(requests, batch_size=64).bytes
+    assert more / 64 == max(made) / 3, "in large batches the caches are what grows"
+
+
+def test_memory_is_flat_in_texts_and_requests(bark: Bark) -> None:
+    short, long = request(1), request(12)
+    one = bark.estimate([short] * 50, batch_size=4)
+    assert bark.estimate([short] * 100, batch_size=4).bytes == one.bytes
+    codec_only = bark.estimate([long] * 50, batch_size=4).bytes - one.bytes
+    assert 0 <= codec_only < 0.5 * one.bytes
+    assert bark.estimate([short] * 50, batch_size=8).bytes > one.bytes
+
+
+def test_seconds_are_the_sum_of_the_parts(bark: Bark, monkeypatch: pytest.MonkeyPatch) -> None:
+    speed = Speed(step=1.0, row=0.1, position=0.001, window=7.0, decoded=0.5)
+    monkeypatch.setattr(module, "stored_speed", lambda key: speed)
+    spec = bark.spec
+    tokens = 2 * (spec.semantic_rate + 2 * spec.frame_rate)
+    prefill = 0.001 * (spec.text_length + 1)
+    rest = prefill + 6 * 7.0 + 2 * 0.5
+    assert bark.estimate([request(2)]).seconds == pytest.approx(tokens + rest)
+    both = bark.estimate([request(2)] * 2, batch_size=2).seconds
+    assert both == pytest.approx(tokens * 1.1 + 2 * rest)
+    voice = SpeakerPrompt.load(LOW_VOICE, spec.family)
+    windows = 5 * 0.001 * (256 + 1 + 630)  # 300 coarse tokens in windows of 60, each read anew
+    assert bark.estimate([request(2, speaker=voice)]).seconds == pytest.approx(tokens + rest + windows)
+    asked = SemanticSampling(max_seconds=1.0)
+    assert bark.estimate([request(2, semantic=asked)]).speech_seconds == 1.0
+
+
+def test_speed_is_measured_once_and_kept(bark: Bark, tmp_path: Path) -> None:
+    speed = bark.measure_speed()
+    assert min(speed.step, speed.position, speed.window, speed.decoded) > 0
+    told = bark.estimate([request(3)])
+    assert told.seconds is not None
+    assert told.seconds > 0
+    again = Bark.load("nano", manager=ModelManager(), device="cpu").estimate([request(3)])
+    assert again == told
+    assert bark.estimate([request(3)], dtype="int8").seconds is None, "another precision was not measured"
+    (tmp_path / "bark_engine" / "speed.json").write_text("{")
+    assert bark.estimate([request(3)]).seconds is None
+
+
+def test_what_cannot_be_is_refused(bark: Bark) -> None:
+    with pytest.raises(BarkInputError, match="'int4' is unknown"):
+        bark.estimate([request(1)], dtype="int4")
+    with pytest.raises(BarkInputError, match="'tpu' is unknown"):
+        bark.estimate([request(1)], device="tpu")
+    empty = bark.estimate([])
+    assert isinstance(empty, Estimate)
+    assert empty.speech_seconds == 0
+    assert torch.device("cpu") == bark.device
