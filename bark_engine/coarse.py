@@ -125,7 +125,11 @@ class CoarseRow:
         """Draw the next token from the logits `[1024]` of its codebook."""
         sampling = self._sampling
         distribution = probabilities(logits, sampling.temperature, sampling.top_k, sampling.top_p)
-        self._flat.append(self._first_id + draw(distribution, self._rng))
+        self.accept(draw(distribution, self._rng))
+
+    def accept(self, code: int) -> None:
+        """Go on with this code of the codebook that comes next, whoever chose it."""
+        self._flat.append(self._first_id + code)
         self.step += 1
 
     @property

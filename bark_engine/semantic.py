@@ -101,6 +101,11 @@ class SemanticRow:
         if _ends_here(token, distribution, spec, sampling):
             self.finished = True
             return
+        self.accept(token)
+
+    def accept(self, token: int) -> None:
+        """Go on with this token, whoever chose it."""
+        spec, sampling = self._spec, self._sampling
         self.tokens.append(token)
         self._seconds += 1 / spec.semantic_rate  # summed like Suno's, so that the same token is the last one
         too_long = sampling.max_seconds is not None and self._seconds > sampling.max_seconds

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from precision_agreement import compare, measure
 from torch import nn
 
 from bark_engine import Bark, BarkFileError, CoarseSampling, SemanticSampling, SemanticTokens
@@ -290,3 +291,22 @@ def test_a_batch_takes_another_copy_where_that_is_faster(monkeypatch: pytest.Mon
     for rows in (1, KERNEL_ROWS + 1):
         bark.run_stage("text", lambda network, frugal: kinds.append(type(network.transformer.h[0].mlp.c_fc)), rows)
     assert kinds == [Int8Linear, Linear]
+
+
+# -- the benchmark that judges precisions --------------------------------------------------------------------------
+
+
+def test_the_benchmark_tells_equal_from_different() -> None:
+    wanted = torch.tensor([[0.5, 0.25, 0.25, 0.0], [0.0, 1.0, 0.0, 0.0]])
+    same = compare(wanted, wanted)
+    assert (same["top_1"], same["divergence"]) == (1, 0)
+    assert same["entropy"] == pytest.approx(1.5 * math.log(2) / 2)
+    other = compare(wanted, torch.tensor([[0.25, 0.5, 0.25, 0.0], [0.0, 1.0, 0.0, 0.0]]))
+    assert other["top_1"] == 0.5
+    assert other["divergence"] == pytest.approx(0.25 * math.log(2) / 2)
+    records = {record["stage"]: record for record in measure("nano", 0.3, ["int8"])}
+    assert list(records) == ["text", "coarse", "fine"]
+    for record in records.values():
+        assert record["top_1"] > 0.9
+        assert 0 < record["divergence"] < 0.01 * record["entropy"] + 0.001
+    assert records["fine"]["tokens"] == 3 * records["coarse"]["tokens"]

@@ -29,7 +29,7 @@ class CodecPlan:
     nothing by a cosine.
     """
 
-    steps: int = 4_000
+    steps: int = 3_000
     rate: float = 0.02
     bias_rate: float = 1e-3
     seed: int = 0

@@ -22,11 +22,12 @@ from ...codec import Codec, CodecShape
 from ...spec import SUNO
 from .codec_run import CodecPlan, CodecRun
 
-SHAPE = CodecShape(filters=8, dimension=64, lstm_layers=1)
+SHAPE = CodecShape(filters=16, dimension=32, lstm_layers=1)
 GAIN = 8.0
 UNQUANTIZED_STEPS = 400
 FINE_SCALE = 0.1  # of the codebooks that the fine stage fills; see `soften`
-WAVE_WEIGHT, LATER_WAVE_WEIGHT = 2.0, 0.25  # of the samples in the loss, before and after
+WAVE_WEIGHT, LATER_WAVE_WEIGHT = 2.0, 0.1  # of the samples in the loss, before and after
+COARSE_ALONE = 0.6  # part of the steps in which only the coarse codebooks are decoded
 CLIPS, CLIP_FRAMES = 10, 60  # per step: ten pieces of 0.8 s
 
 # (FFT size, hop, mel bands); windows are as long as the FFT
@@ -274,9 +275,11 @@ def _loss(
     latent = codec.encoder(wave)
     commitment = wave.new_zeros(())
     if step >= UNQUANTIZED_STEPS:
-        # Three steps in four with all codebooks, else with a few: the first two, which the coarse stage makes, must
-        # carry the words by themselves.
-        count = SHAPE.codebooks if rng.random() < 0.75 else int(rng.integers(2, SHAPE.codebooks))
+        # Mostly with the two codebooks that the coarse stage makes: they must carry the words by themselves, because
+        # a small fine stage can hardly tell the others (docs/log.md).
+        count = SUNO.coarse_codebooks
+        if rng.random() >= COARSE_ALONE:
+            count = int(rng.integers(SUNO.coarse_codebooks, SHAPE.codebooks + 1))
         latent, _, penalties = codec.quantizer.vq(latent, n_q=count)
         commitment = penalties.mean()
     made = codec.decoder(latent)[..., : wave.shape[-1]]
