@@ -477,3 +477,17 @@ def test_safetensors_loaded_here_are_what_the_library_loads(safetensors):
     theirs = load_file(safetensors)
     for name, tensor in load_stage(describe(safetensors)[0]).state_dict().items():
         assert torch.equal(tensor, theirs[name])
+
+
+def test_safetensors_whose_header_is_as_long_as_a_pickle_begins(tmp_path, safetensors):
+    """Header lengths that end in the byte 80 are one in 32; the first of them were taken for pickles."""
+    whole = safetensors.read_bytes()
+    length = int.from_bytes(whole[:8], "little")
+    header, numbers = whole[8 : 8 + length], whole[8 + length :]
+    longer = next(n for n in range(length, length + 300, 8) if n % 256 == 0x80)
+    path = tmp_path / "padded.safetensors"
+    path.write_bytes(longer.to_bytes(8, "little") + header.ljust(longer) + numbers)
+    assert path.read_bytes().startswith(b"\x80")
+    ours = load_stage(describe(path)[0]).state_dict()
+    for name, tensor in load_stage(describe(safetensors)[0]).state_dict().items():
+        assert torch.equal(ours[name], tensor)

@@ -110,10 +110,11 @@ def kind_of(path: Path) -> str:
         ) from None
     if not start:
         return "an empty file (a download that failed?)"
-    if start.startswith((b"PK\x03\x04", b"\x80")):
-        return "torch"
+    # First, because the length of its header may begin with the byte of a pickle; a pickle's ninth byte is no brace.
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 2**40:
         return "safetensors"
+    if start.startswith((b"PK\x03\x04", b"\x80")):
+        return "torch"
     if start.lstrip().startswith(b"{") and "weight_map" in read_json(path):
         return "index"
     return next((words for magic, words in _OTHER_FORMATS if start.lstrip().startswith(magic)), "of an unknown format")
