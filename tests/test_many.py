@@ -2,11 +2,14 @@
 
 import itertools
 from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import bark_engine
 from bark_engine import (
     Bark,
     BarkError,
@@ -16,6 +19,7 @@ from bark_engine import (
     Request,
     SemanticSampling,
     SemanticTokens,
+    SpeakerPrompt,
     Speech,
 )
 from bark_engine.batch import run_rows
@@ -25,7 +29,9 @@ from bark_engine.many import bytes_per_row, rows_that_fit
 from bark_engine.progress import silent
 from bark_engine.semantic import SemanticRow, generate_semantic
 from bark_engine.spec import SUNO
+from bark_engine.text import text_to_ids
 from bark_engine.tokens import CoarseTokens
+from bark_engine.transformer import CausalTransformer, RowCache
 from support.tiny_models import as_speaker, causal_pair, fine_pair, one_thread, prompt_arrays  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -105,6 +111,77 @@ def test_coarse_rows_get_what_they_get_alone(size: int) -> None:
     assert failures == [None] * len(rows)
     for request, row in zip(requests, rows, strict=True):
         assert row.result() == generate_coarse(network, spec=SUNO, **request)
+
+
+NANO_VOICES = Path(bark_engine.__file__).parent / "assets" / "nano" / "speakers"
+
+
+@cache
+def nano_takes() -> list[tuple[Request, SemanticTokens, CoarseTokens]]:
+    """Two hundred requests to nano, and the tokens that each gets by itself."""
+    nano = Bark.load("nano", dtype="float32")
+    voices = [None, *(SpeakerPrompt.load(NANO_VOICES / f"{name}.npz", "nano") for name in ("low", "high"))]
+    rng = np.random.default_rng(5)
+    takes = []
+    for number in range(200):
+        request = Request(
+            f"Sentence number {number}.",
+            voices[number % 3],
+            number,
+            SemanticSampling(float(rng.uniform(0.3, 1.0)), max_seconds=float(rng.uniform(0.1, 0.4)), early_stop=False),
+            CoarseSampling(float(rng.uniform(0.3, 1.0)), top_k=40 if number % 5 == 0 else None),
+        )
+        semantic = nano.text_to_semantic(request.text, request.speaker, request.semantic, request.seed)
+        coarse = nano.semantic_to_coarse(semantic, request.speaker, request.coarse, request.seed)
+        takes.append((request, semantic, coarse))
+    return takes
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_two_hundred_requests_to_nano_get_what_they_get_alone(size: int) -> None:
+    nano = Bark.load("nano", dtype="float32")
+    takes = nano_takes()
+
+    def semantic(network: CausalTransformer, frugal: bool) -> list[SemanticRow]:
+        ids = [text_to_ids(request.text, nano.tokenizer, nano.spec) for request, *_ in takes]
+        rows = [
+            SemanticRow(text, nano.spec, request.speaker, request.semantic, request.seed)
+            for text, (request, *_) in zip(ids, takes, strict=True)
+        ]
+        assert run_rows(network, rows, size, nano.spec.text_length + 1 + nano.spec.max_semantic, lambda: None)
+        return rows
+
+    def coarse(network: CausalTransformer, frugal: bool) -> list[CoarseRow]:
+        rows = [
+            CoarseRow(tokens, nano.spec, request.speaker, request.coarse, request.seed) for request, tokens, _ in takes
+        ]
+        assert run_rows(network, rows, size, max(row.positions for row in rows), lambda: None)
+        return rows
+
+    assert [row.result() for row in nano.run_stage("text", semantic)] == [tokens for _, tokens, _ in takes]
+    assert [row.result() for row in nano.run_stage("coarse", coarse)] == [tokens for *_, tokens in takes]
+
+
+def test_sixty_four_mixed_requests_share_their_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The steps of the whole batch against the ideal: those of all rows, divided among the places of the batch."""
+    steps: list[tuple[CausalTransformer, int]] = []
+    real = CausalTransformer.step_rows
+
+    def counted(self: CausalTransformer, embeddings: torch.Tensor, cache: RowCache) -> torch.Tensor:
+        steps.append((self, cache.rows))
+        return real(self, embeddings, cache)
+
+    monkeypatch.setattr(CausalTransformer, "step_rows", counted)
+    rng = np.random.default_rng(6)
+    requests = [
+        Request("Hello.", seed=n, semantic=SemanticSampling(max_seconds=float(rng.uniform(0.1, 1.2)), early_stop=False))
+        for n in range(64)
+    ]
+    size = 8
+    assert len(dict(Bark.load("nano", dtype="float32").say_many(requests, batch_size=size))) == 64
+    for network in {id(network): network for network, _ in steps}.values():
+        rows = [count for stepped, count in steps if stepped is network]
+        assert len(rows) <= 1.3 * sum(rows) / size
 
 
 def test_fine_rows_get_what_they_get_alone() -> None:
