@@ -49,11 +49,6 @@ class Linear(nn.Linear):
             x = x.to(self.weight.dtype)
         return F.linear(x, self.weight, self.bias)
 
-    @property
-    def activations(self) -> torch.dtype:
-        """The precision of what it gives."""
-        return self.weight.dtype
-
 
 class Int8Linear(nn.Module):
     """A layer whose weights are int8 times one float32 scale for each output: a quarter of float32's memory.
@@ -73,8 +68,8 @@ class Int8Linear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs), requires_grad=False) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[…, in]` → `[…, out]`."""
-        given = self.activations
+        """`[…, in]` → `[…, out]`, in the precision that the weights are widened to."""
+        given = wide_dtype(self.weight.device)
         rows = x.to(given).flatten(0, -2)
         if len(rows) <= KERNEL_ROWS and x.device.type == "cpu" and cpu_int8_is_fast():
             made = torch.ops.aten._weight_int8pack_mm(rows.bfloat16(), self.weight, self.scale.bfloat16())
@@ -83,11 +78,6 @@ class Int8Linear(nn.Module):
         if self.bias is not None:
             made = made + self.bias
         return made.to(given).view(*x.shape[:-1], -1)
-
-    @property
-    def activations(self) -> torch.dtype:
-        """The precision of what it gives."""
-        return wide_dtype(self.weight.device)
 
 
 def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -133,9 +123,9 @@ def cache_dtype(precision: torch.dtype, device: torch.device, rows: int = 1) -> 
     On the CPU one sequence is read from the processor's cache, where float32 is quicker than bfloat16; what several
     of them hold comes from memory, where half as many bytes take half as long (docs/log.md).
     """
-    if device.type == "cpu" and (rows == 1 or precision == torch.float32 or not cpu_bfloat16_is_fast()):
-        return torch.float32
-    return precision if precision in (torch.float32, torch.float16, torch.bfloat16) else wide_dtype(device)
+    if device.type == "cpu":
+        return torch.float32 if rows == 1 or precision == torch.float32 else wide_dtype(device)
+    return precision if precision.is_floating_point else wide_dtype(device)
 
 
 def best_on_cpu(stage: str, narrowed: int, rows: int = 1) -> torch.dtype:

@@ -174,8 +174,10 @@ def test_sixty_four_mixed_requests_share_their_steps(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(CausalTransformer, "step_rows", counted)
     rng = np.random.default_rng(6)
     requests = [
-        Request("Hello.", seed=n, semantic=SemanticSampling(max_seconds=float(rng.uniform(0.1, 1.2)), early_stop=False))
-        for n in range(64)
+        Request(
+            "Hello.", None, n, SemanticSampling(max_seconds=seconds, early_stop=False), fine=FineSampling(pad=False)
+        )
+        for n, seconds in enumerate(rng.uniform(0.1, 1.2, 64).tolist())
     ]
     size = 8
     assert len(dict(Bark.load("nano", dtype="float32").say_many(requests, batch_size=size))) == 64
