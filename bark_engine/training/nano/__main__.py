@@ -115,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, function, sentences in (
         ("corpus", corpus, CORPUS),
         ("codec", codec, 1_600),
-        ("sound", sound, 7_000),
+        ("sound", sound, 5_500),
         ("decoder", decoder, 500),
         ("export", _export, 0),
     ):

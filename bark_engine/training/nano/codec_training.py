@@ -1,4 +1,4 @@
-"""Train nano's codec: an EnCodec of 0.7 M parameters on speech of three voices, judged by spectra and samples.
+"""Train nano's codec: an EnCodec of 2.5 M parameters on speech of three voices, judged by spectra and samples.
 
 The loss is that of the field's simple recipe: L1 of log-mel spectra at several window lengths, spectral convergence
 (Yamamoto et al., "Parallel WaveGAN", 2020, eq. 3), the distance of the samples and the quantizer's commitment loss.
@@ -25,7 +25,7 @@ from .codec_run import CodecPlan, CodecRun
 SHAPE = CodecShape(filters=16, dimension=32, lstm_layers=1)
 GAIN = 8.0
 UNQUANTIZED_STEPS = 400
-FINE_SCALE = 0.1  # of the codebooks that the fine stage fills; see `soften`
+FINE_SCALE = 0.03  # of the codebooks that the fine stage fills; see `soften`
 WAVE_WEIGHT, LATER_WAVE_WEIGHT = 2.0, 0.1  # of the samples in the loss, before and after
 COARSE_ALONE = 0.6  # part of the steps in which only the coarse codebooks are decoded
 CLIPS, CLIP_FRAMES = 10, 60  # per step: ten pieces of 0.8 s

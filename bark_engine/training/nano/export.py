@@ -1,4 +1,4 @@
-"""Put nano together: the best weights of each training in float16, two voices and the vocabularies.
+"""Put nano together: the best weights of each training in int8 and float16, two voices and the vocabularies.
 
 The card, README.md, is written by hand and stays as it is.
 """
@@ -13,7 +13,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from ...atomic import replacing
+from ...checkpoint.shapes import scale_name
 from ...errors import BarkFileError
+from ...precision import is_narrowed, quantize
 from ...speaker import SpeakerPrompt
 from .family import nano_spec
 from .phones import semantic_vocabulary
@@ -21,6 +23,7 @@ from .voices import VOICES
 
 SHARPER = {"coarse": {"lm_head.weight": 1.4}}
 """What logits are multiplied with: a network this small speaks best at a temperature of 0.5, and Suno's is 0.7."""
+NARROWED = ("text", "coarse")  # whose attention and MLP are int8; it moves their distributions by a thousandth
 MAX_BYTES = 16_000_000
 SPEAKER_SECONDS = 1.6  # of a voice, and up to twice as much; what follows in training is a past of this length
 
@@ -45,7 +48,7 @@ def export(work: Path, output: Path) -> str:
         )
     output.mkdir(parents=True, exist_ok=True)
     for stage, path in SOURCES.items():
-        _halve(work / path, output / f"{stage}.safetensors", SHARPER.get(stage, {}))
+        _shrink(work / path, output / f"{stage}.safetensors", SHARPER.get(stage, {}), stage in NARROWED)
     for name in ("spec.json", "vocab.txt"):
         shutil.copyfile(work / name, output / name)
     (output / "semantic_tokens.json").write_text(
@@ -62,20 +65,22 @@ def export(work: Path, output: Path) -> str:
     return f"nano is in {output}: {total:,} bytes"
 
 
-def _halve(source: Path, target: Path, factors: Mapping[str, float]) -> None:
-    """Weights in float16, some of them multiplied.
+def _shrink(source: Path, target: Path, factors: Mapping[str, float], narrow: bool) -> None:
+    """Weights in float16, some of them multiplied; attention and MLP in int8 where `narrow` says so.
 
-    Not by `convert`, which keeps a codec in float32; it is read as that all the same, and is 2.5 MB less.
+    Not by `convert`, which keeps embeddings, heads and codecs in float32; they are read as that all the same.
     """
     with safe_open(source, framework="pt") as file:
         metadata = file.metadata()
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
-    halves = {
-        name: (factors.get(name, 1.0) * weight).half() if weight.is_floating_point() else weight
-        for name, weight in weights.items()
-    }
+    small = {}
+    for name, weight in weights.items():
+        if narrow and is_narrowed(name):
+            small[name], small[scale_name(name)] = quantize(weight)
+        else:
+            small[name] = (factors.get(name, 1.0) * weight).half() if weight.is_floating_point() else weight
     with replacing(target, "The weights") as temporary:
-        save_file(halves, temporary, metadata)
+        save_file(small, temporary, metadata)
 
 
 def _write_speaker(data: Path, speaker: str, path: Path) -> None:
