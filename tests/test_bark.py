@@ -124,7 +124,7 @@ def test_on_step_may_raise_in_every_stage_and_the_next_run_is_good(bark, speech)
         (lambda b: SemanticTokens([1], family=None), "family must be a name such as 'suno', not None"),
         (lambda b: FineTokens(np.zeros((8, 4), int), family=["suno"]), "family must be a name"),
         (lambda b: b.say("hi", speaker="en_speaker_6"), r"SpeakerPrompt or None, not str"),
-        (lambda b: b.say("hi", fine=SemanticSampling()), r"takes FineSampling\(temperature\)"),
+        (lambda b: b.say("hi", fine=SemanticSampling()), r"takes FineSampling\(temperature, pad\)"),
     ],
 )
 def test_refused_at_the_door(bark, call, sentence):
