@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from .audio import Audio
@@ -28,7 +30,7 @@ from .spec import BarkSpec
 from .speech import Speech
 from .text import Tokenizer, text_to_ids
 from .tokens import CoarseTokens, FineTokens, SemanticTokens, require_family, require_type
-from .transformer import NetworkShape
+from .transformer import NetworkShape, cache_bytes
 
 log = logging.getLogger(__name__)
 
@@ -277,13 +279,20 @@ class Bark:
                 f"models are {self.spec.family!r}. Use a speaker prompt that was made with these models."
             )
 
+    def check_request(self, request: Request) -> npt.NDArray[np.int64]:
+        """The model ids of a request's text; refuses (BarkInputError) what can be known to fail before a stage runs."""
+        request.check()
+        self.check_speaker(request.speaker)
+        return text_to_ids(request.text, self.tokenizer, self.spec)
+
     def run_stage(self, stage: str, job: Callable[[Any, bool], T], rows: int = 1) -> T:
         """Call `job(network, frugal)` with a stage on its device and room for the caches of so many rows.
 
         `frugal` is True for a second try after memory ran out; see `ManagedStage.run`.
         """
-        narrow = cache_dtype(self.dtype_of(stage, rows), self.device, rows)
-        return self._stage(stage, rows).run(job, rows * _cache_bytes(getattr(self.models, stage), narrow))
+        managed = self._stage(stage, rows)
+        narrow = cache_dtype(managed.key.dtype, self.device, rows)
+        return managed.run(job, rows * _cache_bytes(getattr(self.models, stage), narrow))
 
     def dtype_of(self, stage: str, rows: int = 1) -> torch.dtype:
         """The precision of attention and MLP in a stage that so many sequences go through at once."""
@@ -306,7 +315,7 @@ def _cache_bytes(file: StageFile, dtype: torch.dtype) -> int:
     shape = file.shape
     if not isinstance(shape, NetworkShape):
         return 0
-    return 2 * shape.n_layer * shape.block_size * shape.n_embd * dtype.itemsize
+    return cache_bytes(shape, shape.block_size, dtype)
 
 
 def _whole_progress(on_step: OnStep | None) -> Callable[[str], OnStep | None]:

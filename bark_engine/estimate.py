@@ -19,11 +19,12 @@ import torch
 from .atomic import replacing
 from .checkpoint import StageFile, weight_bytes
 from .codec import CodecShape
+from .fine import plan_windows
 from .library.places import cache_folder
 from .many import FINE_ROWS, Request
 from .precision import cache_dtype, name_of
 from .spec import BarkSpec
-from .transformer import NetworkShape
+from .transformer import NetworkShape, cache_bytes
 
 if TYPE_CHECKING:
     from .bark import Bark
@@ -34,6 +35,7 @@ ACTIVATIONS = 14  # widths of float32 that a layer holds for each position of a 
 DECODED_SAMPLES = 5  # filters of float32 for each sample that the codec's widest layers hold at once, source and result
 PREFILL_ROWS = 887  # of a coarse window at its longest: 256 + 1 + 630
 TIMED_STEPS = 12
+TIMED_ROWS = 16  # whose step tells what a further row costs
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +104,8 @@ def _working(
         windows = min(rows, FINE_ROWS)
         drawn = 3 * spec.codebook_size  # logits, what is left of them and the noise of the draw
         return 4 * windows * spec.fine_window * (ACTIVATIONS * shape.n_embd + drawn)
-    positions = spec.text_length + 1 + spec.max_semantic if file.stage == "text" else spec.coarse_positions
-    kept = 2 * shape.n_layer * positions * shape.n_embd * cache_dtype(dtype, device, rows).itemsize
+    positions = spec.text_positions if file.stage == "text" else spec.coarse_positions
+    kept = cache_bytes(shape, positions, cache_dtype(dtype, device, rows))
     return rows * kept + 4 * PREFILL_ROWS * ACTIVATIONS * shape.n_embd
 
 
@@ -126,8 +128,7 @@ def _seconds(spec: BarkSpec, requests: Sequence[Request], rows: int, speed: Spee
         for count, request in zip(coarse, requests, strict=True)
         if request.speaker is not None
     )
-    frames = (spec.frame_rate * length for length in lengths)
-    windows = sum(max(1, math.ceil((count - spec.fine_window) / spec.fine_hop) + 1) for count in frames)
+    windows = sum(len(plan_windows(0, math.ceil(spec.frame_rate * length), spec)) for length in lengths)
     passes = windows * (spec.fine_codebooks - spec.coarse_codebooks)
     return steps + prefills * speed.position + passes * speed.window + sum(lengths) * speed.decoded
 
@@ -142,16 +143,13 @@ def _window_positions(request: Request, spec: BarkSpec) -> int:
 def measure_speed(bark: "Bark") -> Speed:
     """See `Bark.measure_speed`."""
     step, position = bark.run_stage("coarse", lambda network, frugal: _time_causal(network, 1))
-    many, _ = bark.run_stage("coarse", lambda network, frugal: _time_causal(network, _MANY), _MANY)
+    many, _ = bark.run_stage("coarse", lambda network, frugal: _time_causal(network, TIMED_ROWS), TIMED_ROWS)
     window = bark.run_stage("fine", lambda network, frugal: _time_fine(network, bark.spec))
     decoded = bark.run_stage("codec", lambda codec, frugal: _time_codec(codec, bark.spec))
-    speed = Speed(step, max(0.0, (many - step) / (_MANY - 1)), position, window, decoded)
+    speed = Speed(step, max(0.0, (many - step) / (TIMED_ROWS - 1)), position, window, decoded)
     dtypes = {stage: bark.dtype_of(stage) for stage in ("text", "coarse", "fine", "codec")}
     _store(_key(bark, dtypes, bark.device), speed)
     return speed
-
-
-_MANY = 16  # rows whose step tells what a row costs
 
 
 def stored_speed(key: str) -> Speed | None:

@@ -6,7 +6,7 @@ padding are sampled like real ones and feed the later codebooks. Source: `genera
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -81,24 +81,29 @@ class FineRow:
 
 def fill_windows(network: FineTransformer, rows: Sequence[FineRow], spec: BarkSpec, on_step: OnStep) -> None:
     """Fill all windows of some rows, which share every pass; `on_step` as in `generate_fine`."""
-    to_predict = range(spec.coarse_codebooks, spec.fine_codebooks)
     most = max(len(row.windows) for row in rows)
-    total = most * len(to_predict)
-    device = network.transformer.wpe.weight.device
+    passes = spec.fine_codebooks - spec.coarse_codebooks
+    total = most * passes
     with torch.inference_mode():
         for number in range(most):
             for here in _of_one_length([row for row in rows if number < len(row.windows)], number):
-                windows = torch.tensor(np.stack([row.window(number) for row in here]), device=device)  # [B, F, K]
-                firsts = [row.windows[number][1] for row in here]
-                for codebook in to_predict:
-                    done = number * len(to_predict) + codebook - spec.coarse_codebooks
-                    report = partial(on_step, done, total)
-                    logits = network(windows, codebook, min(firsts), spec.codebook_size, on_layer=report)
-                    for window, row, first, own in zip(windows, here, firsts, logits, strict=True):
-                        window[first:, codebook] = row.take(own[first - min(firsts) :]).to(device)
-                for window, row in zip(windows, here, strict=True):
-                    row.keep(number, window)
+                _fill(network, here, number, spec, lambda done, before=number * passes: on_step(before + done, total))
         on_step(total, total)
+
+
+def _fill(
+    network: FineTransformer, rows: Sequence[FineRow], number: int, spec: BarkSpec, on_pass: Callable[[int], None]
+) -> None:
+    """Predict the codebooks of one window of each row, all equally long; `on_pass(done)` is called in every pass."""
+    device = network.transformer.wpe.weight.device
+    windows = torch.tensor(np.stack([row.window(number) for row in rows]), device=device)  # [B, F, K]
+    firsts = [row.windows[number][1] for row in rows]
+    for done, codebook in enumerate(range(spec.coarse_codebooks, spec.fine_codebooks)):
+        logits = network(windows, codebook, min(firsts), spec.codebook_size, on_layer=partial(on_pass, done))
+        for window, row, first, own in zip(windows, rows, firsts, logits, strict=True):
+            window[first:, codebook] = row.take(own[first - min(firsts) :]).to(device)
+    for window, row in zip(windows, rows, strict=True):
+        row.keep(number, window)
 
 
 def _of_one_length(rows: Sequence[FineRow], number: int) -> list[list[FineRow]]:

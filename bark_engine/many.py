@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
-
 from .audio import Audio
 from .batch import OnPass, Row, run_rows
 from .coarse import CoarseRow
@@ -23,11 +21,9 @@ from .progress import OnStep, silent
 from .sampling import CoarseSampling, FineSampling, SemanticSampling, check_seed, require_sampling
 from .semantic import SemanticRow
 from .speaker import SpeakerPrompt
-from .spec import BarkSpec
 from .speech import Speech
-from .text import text_to_ids
 from .tokens import CoarseTokens, FineTokens, SemanticTokens
-from .transformer import NetworkShape
+from .transformer import CausalTransformer, NetworkShape, cache_bytes
 
 if TYPE_CHECKING:
     from .bark import Bark
@@ -93,11 +89,11 @@ def rows_that_fit(bark: "Bark") -> int:
 def bytes_per_row(bark: "Bark") -> int:
     """Keys and values of one row at its longest, in the stage where that is more."""
     spec = bark.spec
-    stages = (bark.models.text, _text_positions(spec)), (bark.models.coarse, spec.coarse_positions)
+    stages = (bark.models.text, spec.text_positions), (bark.models.coarse, spec.coarse_positions)
     return max(
-        2 * shape.n_layer * positions * shape.n_embd * cache_dtype(bark.dtype_of(file.stage), bark.device).itemsize
+        cache_bytes(file.shape, positions, cache_dtype(bark.dtype_of(file.stage), bark.device))
         for file, positions in stages
-        if isinstance(shape := file.shape, NetworkShape)
+        if isinstance(file.shape, NetworkShape)
     )
 
 
@@ -106,10 +102,6 @@ def _free_main_memory() -> int | None:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):  # Windows and macOS do not say it this way
         return None
-
-
-def _text_positions(spec: BarkSpec) -> int:
-    return spec.text_length + 1 + spec.max_semantic
 
 
 @dataclass(frozen=True)
@@ -158,26 +150,24 @@ class _Group:
         def ids(request: Request) -> Any:
             if not isinstance(request, Request):
                 raise BarkInputError(f"say_many takes requests, Request(text, …), not {type(request).__name__}.")
-            request.check()
-            self.bark.check_speaker(request.speaker)
-            return text_to_ids(request.text, self.bark.tokenizer, self.bark.spec)
+            return self.bark.check_request(request)
 
         return [_attempt(ids, request) for request in self.requests]
 
     def _semantic(self, texts: Sequence[Any]) -> list[Outcome[SemanticTokens]]:
-        def row(number: int) -> SemanticRow:
+        def row(network: CausalTransformer, number: int) -> SemanticRow:
             request = self.requests[number]
             return SemanticRow(texts[number], self.bark.spec, request.speaker, request.semantic, request.seed)
 
         lengths = [0 if isinstance(ids, BarkError) else len(ids) for ids in texts]
-        return self._run("text", texts, row, lengths, lambda rows: _text_positions(self.bark.spec), 0.0, 0.2)
+        return self._run("text", texts, row, lengths, lambda rows: self.bark.spec.text_positions, 0.0, 0.2)
 
     def _coarse(self, semantic: Sequence[Outcome[SemanticTokens]]) -> list[Outcome[CoarseTokens]]:
-        def row(number: int) -> CoarseRow:
+        def row(network: CausalTransformer, number: int) -> CoarseRow:
             request, tokens = self.requests[number], semantic[number]
             assert isinstance(tokens, SemanticTokens)
-            continues = self.bark.dtype_of("coarse", self.size) != torch.float32
-            return CoarseRow(tokens, self.bark.spec, request.speaker, request.coarse, request.seed, continues)
+            given: Any = (tokens, self.bark.spec, request.speaker, request.coarse, request.seed)
+            return CoarseRow(*given, continues=not network.exact)
 
         lengths = [0 if isinstance(tokens, BarkError) else len(tokens) for tokens in semantic]
         return self._run("coarse", semantic, row, lengths, lambda rows: max(r.positions for r in rows), 0.2, 0.8)
@@ -186,7 +176,7 @@ class _Group:
         self,
         stage: str,
         given: Sequence[Any],
-        row_of: Callable[[int], Any],
+        row_of: Callable[[CausalTransformer, int], Any],
         lengths: Sequence[int],
         positions: Callable[[Sequence[Any]], int],
         begin: float,
@@ -200,7 +190,7 @@ class _Group:
             return outcomes
 
         def job(network: Any, frugal: bool) -> list[Any]:
-            rows: list[Row] = [row_of(number) for number in numbers]
+            rows: list[Row] = [row_of(network, number) for number in numbers]
             watch = _watch(rows, self.report, begin, end)
             failures = run_rows(network, rows, 1 if frugal else self.size, positions(rows), watch)
             return [

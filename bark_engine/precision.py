@@ -156,6 +156,7 @@ def cpu_bfloat16_is_fast() -> bool:
     return there and torch.backends.cpu.get_cpu_capability() == "AVX512" and cap not in _ONEDNN_WITHOUT_BFLOAT16
 
 
+@cache
 def cpu_int8_is_fast() -> bool:
     """Whether torch has a vectorised kernel for int8 weights on this processor: from AVX2 on (docs/log.md)."""
     vectorised = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")

@@ -9,6 +9,7 @@ import math
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -95,8 +96,7 @@ def _write_files(folder: Path, rng: torch.Generator) -> None:
     _save_suno(folder / "text.pt", weights, text)
     _save_suno(folder / "coarse.pt", _network_weights(CausalTransformer, coarse, rng), coarse)
     weights = _network_weights(FineTransformer, fine, rng)
-    for codebook in range(1, fine.codebooks):
-        weights[f"lm_heads.{codebook - 1}.weight"] = weights[f"transformer.wtes.{codebook}.weight"]  # tied in Suno's
+    tie_heads(weights, fine)
     _save_suno(folder / "fine.pt", weights, fine)
     torch.save(_split_weight_norm(_codec_weights(rng)), folder / "encodec.th")
     shutil.copyfile(BUNDLED_VOCABULARY, folder / "vocab.txt")
@@ -141,8 +141,14 @@ def _set_clock(weights: dict[str, Tensor], spec: BarkSpec) -> None:
     head[spec.end_token, CLOCK] = END_WEIGHT
 
 
-def _save_suno(path: Path, weights: dict[str, Tensor], shape: NetworkShape) -> None:
-    """A checkpoint as Suno's training wrote it, without the optimizer state that its loader ignores."""
+def tie_heads(weights: dict[str, Tensor], shape: NetworkShape) -> None:
+    """Add the heads of a fine network, which are its tables one further on, as Suno's files have them."""
+    for codebook in range(1, shape.codebooks):
+        weights[f"lm_heads.{codebook - 1}.weight"] = weights[f"transformer.wtes.{codebook}.weight"]
+
+
+def suno_arguments(shape: NetworkShape) -> dict[str, Any]:
+    """The `model_args` of a checkpoint of Suno's."""
     arguments = {
         "n_layer": shape.n_layer,
         "n_head": shape.n_head,
@@ -155,10 +161,15 @@ def _save_suno(path: Path, weights: dict[str, Tensor], shape: NetworkShape) -> N
     }
     if shape.codebooks:
         arguments |= {"n_codes_total": shape.codebooks, "n_codes_given": 1}
+    return arguments
+
+
+def _save_suno(path: Path, weights: dict[str, Tensor], shape: NetworkShape) -> None:
+    """A checkpoint as Suno's training wrote it, without the optimizer state that its loader ignores."""
     torch.save(
         {
             "model": {f"_orig_mod.{name}": weight for name, weight in weights.items()},
-            "model_args": arguments,
+            "model_args": suno_arguments(shape),
             "best_val_loss": np.float64(math.log(shape.output_vocab)),  # that of knowing nothing
         },
         path,

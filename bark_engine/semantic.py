@@ -41,7 +41,7 @@ def generate_semantic(
     on_step = on_step or silent
     row = SemanticRow(text_ids, spec, speaker, sampling, seed)
     with torch.inference_mode():
-        cache = network.new_cache(spec.text_length + 1 + (0 if frugal else spec.max_semantic))
+        cache = network.new_cache(spec.text_length + 1 if frugal else spec.text_positions)
         hidden = prefill(network, cache, text_ids, spec, speaker, partial(on_step, 0, spec.max_semantic))
         while True:
             on_step(len(row.tokens), spec.max_semantic)

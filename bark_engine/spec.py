@@ -87,6 +87,11 @@ class BarkSpec:
         return self.semantic_vocab
 
     @property
+    def text_positions(self) -> int:
+        """The most positions of the text network in use: the text, the "infer" token, the semantic tokens."""
+        return self.text_length + 1 + self.max_semantic
+
+    @property
     def fine_pad(self) -> int:
         """Id of "nothing here yet" in the fine stage: one past the codebook."""
         return self.codebook_size

@@ -43,6 +43,11 @@ class NetworkShape:
         return self.n_embd // self.n_head
 
 
+def cache_bytes(shape: NetworkShape, positions: int, dtype: torch.dtype) -> int:
+    """What the keys and values of one sequence take, with room for so many positions."""
+    return 2 * shape.n_layer * positions * shape.n_embd * dtype.itemsize
+
+
 class KeyValueCache:
     """Keys and values of all positions seen so far, in memory set aside once for `positions` of them.
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bark_engine.checkpoint import convert
 from bark_engine.codec import Codec, CodecShape
+from bark_engine.random_models import suno_arguments, tie_heads
 from bark_engine.spec import SUNO
 from bark_engine.transformer import CausalTransformer, FineTransformer, NetworkShape
 
@@ -37,11 +38,6 @@ class Size:
         inputs, outputs = VOCABULARIES[stage]
         codebooks = SUNO.fine_codebooks if stage == "fine" else 0
         return NetworkShape(self.layers, self.heads, self.width, 1_024, inputs, outputs, codebooks=codebooks)
-
-    @property
-    def layer_weights(self) -> int:
-        """Weights of attention and MLP in one network: 12 · H² a layer."""
-        return 12 * self.width**2 * self.layers
 
 
 SIZES = {"large": Size(24, 16, 1_024), "small": Size(12, 12, 768), "tiny": Size(2, 2, 64)}
@@ -78,24 +74,11 @@ def write_vocabulary(path: Path) -> None:
 def _save_network(path: Path, shape: NetworkShape, rng: torch.Generator) -> None:
     """A checkpoint as Suno's training wrote it, without the optimizer state."""
     weights = network_weights(shape, rng)
-    if shape.codebooks:
-        for codebook in range(1, shape.codebooks):
-            weights[f"lm_heads.{codebook - 1}.weight"] = weights[f"transformer.wtes.{codebook}.weight"]  # tied
-    arguments = {
-        "n_layer": shape.n_layer,
-        "n_head": shape.n_head,
-        "n_embd": shape.n_embd,
-        "block_size": shape.block_size,
-        "bias": shape.bias,
-        "dropout": 0.0,
-        "input_vocab_size": shape.input_vocab,
-        "output_vocab_size": shape.output_vocab,
-    }
-    if shape.codebooks:
-        arguments |= {"n_codes_total": shape.codebooks, "n_codes_given": 1}
+    tie_heads(weights, shape)
     # Suno's loss is a numpy number, for which its loader would need a torch.load that runs any pickle.
-    content = {"model": {f"_orig_mod.{name}": value for name, value in weights.items()}, "model_args": arguments}
-    torch.save(content | {"best_val_loss": torch.tensor(math.log(shape.output_vocab))}, path)
+    loss = torch.tensor(math.log(shape.output_vocab))
+    model = {f"_orig_mod.{name}": value for name, value in weights.items()}
+    torch.save({"model": model, "model_args": suno_arguments(shape), "best_val_loss": loss}, path)
 
 
 def network_weights(shape: NetworkShape, rng: torch.Generator) -> dict[str, Tensor]:

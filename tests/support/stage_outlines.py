@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
+from peers import NETWORK_NAMES, renamed
 
 from bark_engine.codec import Codec, CodecShape
 from bark_engine.transformer import CausalTransformer, FineTransformer, NetworkShape
@@ -22,17 +23,6 @@ PRECISIONS = {"F16": 2, "F32": 4}
 UNKNOWN_ID = 100
 WORDS = 119_547  # entries of multilingual BERT's vocabulary
 
-_TRANSFORMERS = (
-    (r"^transformer\.h\.", "layers."),
-    (r"^transformer\.wpe\.", "position_embeds_layer."),
-    (r"^transformer\.wtes\.", "input_embeds_layers."),
-    (r"^transformer\.wte\.", "input_embeds_layer."),
-    (r"^transformer\.ln_f\.", "layernorm_final."),
-    (r"\.ln_([12])\.", r".layernorm_\1."),
-    (r"\.c_attn\.", ".att_proj."),
-    (r"\.c_fc\.", ".in_proj."),
-    (r"\.c_proj\.", ".out_proj."),
-)
 _PREFIXES = {"text": "semantic.", "coarse": "coarse_acoustics.", "fine": "fine_acoustics."}
 
 
@@ -52,7 +42,7 @@ def write_stage(path: Path, stage: str, size: str | tuple[int, int, int] = "larg
 def write_transformers(folder: Path, size: str) -> Path:
     """A folder as transformers saves it, with the three networks and no codec."""
     tensors = {
-        _PREFIXES[stage] + _renamed(name): shape
+        _PREFIXES[stage] + renamed(name, NETWORK_NAMES): shape
         for stage in VOCABULARIES
         for name, shape in _tensors(stage, size).items()
     }
@@ -89,12 +79,6 @@ def _tensors(stage: str, size: str | tuple[int, int, int]) -> dict[str, tuple[in
             module = CausalTransformer(network_shape(stage, size))
     training = re.compile(r"\._codebook\.(inited|cluster_size|embed_avg)$")
     return {name: tuple(t.shape) for name, t in module.state_dict().items() if not training.search(name)}
-
-
-def _renamed(name: str) -> str:
-    for pattern, replacement in _TRANSFORMERS:
-        name = re.sub(pattern, replacement, name)
-    return name
 
 
 def _write(path: Path, tensors: dict[str, tuple[int, ...]], precision: str) -> None:

@@ -160,8 +160,7 @@ def soften(codec: Codec, coarse_codebooks: int = SUNO.coarse_codebooks) -> None:
     """Make the vectors of all but the coarse codebooks FINE_SCALE as long.
 
     A fine network of a million weights knows little about the codes of these codebooks, and the wrong ones are noise.
-    Short vectors are little noise; and since the encoder takes the nearest one to what is left, six short steps bring
-    it nearly as close as six long ones (docs/log.md).
+    Short vectors are little noise (docs/log.md).
     """
     with torch.no_grad():
         for layer in codec.quantizer.vq.layers[coarse_codebooks:]:
