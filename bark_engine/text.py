@@ -13,6 +13,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,8 @@ SPECIAL_TOKENS = ("[PAD]", UNKNOWN, "[CLS]", "[SEP]", "[MASK]")
 MAX_WORD_CHARACTERS = 100  # BERT's WordPiece: a longer word is one [UNK]
 MAX_VOCABULARY_BYTES = 64 * 2**20  # multilingual BERT's vocab.txt is 1 MB, its tokenizer.json 3 MB
 MAX_COUNTED_CHARACTERS = 100_000  # a longer text is refused without counting its tokens; 256 tokens are about 1,000
+
+_SURROGATE = re.compile("[\ud800-\udfff]")  # half a character, which JSON can spell and no text holds
 
 # Code points that BERT calls Chinese and reads one by one (not kana, not hangul, nothing after extension E).
 _CJK = (
@@ -103,15 +106,10 @@ class Tokenizer:
         """Read a `vocab.txt` (one entry per line, id = line number from 0) or a `tokenizer.json`; content decides.
 
         Of a `tokenizer.json` only the vocabulary is taken, so that both files of one model give equal ids.
-        Raises BarkFileError for a file that is missing, too large, damaged, or no WordPiece vocabulary.
+        The latest few stay in memory: a large one takes a third of a second to take in. Raises BarkFileError for a file
+        that is missing, too large, damaged, or no WordPiece vocabulary.
         """
-        text = _read_text(Path(path))
-        if text.lstrip().startswith("{"):
-            return cls(_tokens_of_json(text, str(path)), str(path), lower_case)
-        lines = text.split("\n")  # not splitlines: entries may hold other Unicode line separators
-        if lines[-1] == "":
-            lines.pop()
-        return cls([line.removesuffix("\r") for line in lines], str(path), lower_case)
+        return _built(_read_text(Path(path)), str(path), lower_case)
 
     @property
     def size(self) -> int:
@@ -134,6 +132,17 @@ class Tokenizer:
                 word = _without_accents(word.lower())
             words.extend([word] if word in self._special else word.translate(_PUNCTUATION).split())
         return words
+
+
+@lru_cache(maxsize=4)
+def _built(text: str, source: str, lower_case: bool) -> Tokenizer:
+    """The tokenizer of a vocabulary file's content."""
+    if text.lstrip().startswith("{"):
+        return Tokenizer(_tokens_of_json(text, source), source, lower_case)
+    lines = text.split("\n")  # not splitlines: entries may hold other Unicode line separators
+    if lines[-1] == "":
+        lines.pop()
+    return Tokenizer([line.removesuffix("\r") for line in lines], source, lower_case)
 
 
 def _without_accents(word: str) -> str:
@@ -252,7 +261,7 @@ def _checked_vocabulary(tokens: list[str], source: str) -> dict[str, int]:
                 f"{source} is damaged: the entry {token!r} stands at ids {first:,} and {index:,}. "
                 "Take a fresh copy of the vocabulary."
             )
-        if not token or any("\ud800" <= char <= "\udfff" for char in token):
+        if not token or _SURROGATE.search(token):
             raise BarkFileError(
                 f"{source} is damaged: the entry at id {index:,}, {token!r}, is no text. "
                 "Take a fresh copy of the vocabulary."

@@ -135,16 +135,19 @@ class SunoBark:
 
     def load(self, folders: Folders, work: Work) -> None:
         """With Suno's own loader, and encodec's network for the codec."""
-        with _replaced(self._generation, "BertTokenizer", _GivesWordNumbers):  # Suno's would be downloaded
-            for stage in VOCABULARIES:
-                path = str(folders.suno / f"{stage}.pt")
-                self._generation.models[stage] = self._generation._load_model(path, self._device, model_type=stage)
+        for stage in VOCABULARIES:
+            self.load_network(stage, folders.suno / f"{stage}.pt")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # about the weight norm that encodec uses
             codec = self._generation.EncodecModel.encodec_model_24khz(pretrained=False)
         codec.load_state_dict(torch.load(folders.suno / "encodec.th", map_location="cpu"))
         codec.set_target_bandwidth(6.0)
         self._generation.models["codec"] = codec.eval().to(self._device)
+
+    def load_network(self, stage: str, path: Path) -> None:
+        """One of the three networks, with Suno's own loader."""
+        with _replaced(self._generation, "BertTokenizer", _GivesWordNumbers):  # Suno's would be downloaded
+            self._generation.models[stage] = self._generation._load_model(str(path), self._device, model_type=stage)
 
     def speak(self, work: Work, clock: StageClock) -> Spoken:
         """Row by row through Suno's four functions."""
