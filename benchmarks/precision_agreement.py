@@ -27,6 +27,7 @@ from bark_engine.semantic import SemanticRow
 from bark_engine.text import text_to_ids
 
 STAGES = ("text", "coarse", "fine")
+COARSE = CoarseSampling()
 TEXTS = (
     "The kettle is on, so please sit down for a minute.",
     "Nobody told me that the museum is closed on Mondays.",
@@ -34,7 +35,7 @@ TEXTS = (
 )
 
 
-def distributions(bark: Bark, stage: str, text: str, speech: Speech) -> Tensor:
+def distributions(bark: Bark, stage: str, text: str, speech: Speech, coarse: CoarseSampling = COARSE) -> Tensor:
     """What a stage would draw from at each of the tokens of a speech, `[tokens, V]` probabilities."""
     if stage == "fine":
         return bark.run_stage("fine", lambda network, frugal: _fine(network, bark, speech))
@@ -44,7 +45,7 @@ def distributions(bark: Bark, stage: str, text: str, speech: Speech) -> Tensor:
         row: Any = SemanticRow(ids, bark.spec, None, sampling, 0)
         tokens = speech.semantic.ids.tolist()
     else:
-        sampling = CoarseSampling()
+        sampling = coarse
         row = CoarseRow(speech.semantic, bark.spec, None, sampling, 0, bark.dtype_of("coarse") != torch.float32)
         tokens = speech.coarse.codes.T.flatten().tolist()
     return bark.run_stage(stage, lambda network, frugal: _led(network, row, tokens, float(sampling.temperature or 1)))
