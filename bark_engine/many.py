@@ -83,15 +83,15 @@ def rows_that_fit(bark: "Bark") -> int:
     """How many rows a batch may have so that their caches take SHARE_OF_MEMORY of what is free; at least 1."""
     most = MOST_ROWS.get(bark.device.type, OTHER_ROWS)
     free = free_bytes(bark.device) if bark.device.type != "cpu" else _free_main_memory()
-    return most if free is None else max(1, min(most, int(SHARE_OF_MEMORY * free) // bytes_per_row(bark)))
+    return most if free is None else max(1, min(most, int(SHARE_OF_MEMORY * free) // bytes_per_row(bark, most)))
 
 
-def bytes_per_row(bark: "Bark") -> int:
-    """Keys and values of one row at its longest, in the stage where that is more."""
+def bytes_per_row(bark: "Bark", rows: int) -> int:
+    """Keys and values of one of so many rows at its longest, in the stage where that is more."""
     spec = bark.spec
     stages = (bark.models.text, spec.text_positions), (bark.models.coarse, spec.coarse_positions)
     return max(
-        cache_bytes(file.shape, positions, cache_dtype(bark.dtype_of(file.stage), bark.device))
+        cache_bytes(file.shape, positions, cache_dtype(bark.dtype_of(file.stage, rows), bark.device, rows))
         for file, positions in stages
         if isinstance(file.shape, NetworkShape)
     )

@@ -1,7 +1,7 @@
 """What the knobs that trade exactness for speed gain, and how far they move what is drawn from.
 
-    python benchmarks/speed_knobs.py                                  differences only, on nano: a minute or two
-    python benchmarks/speed_knobs.py --size large        gains as well, on random weights of true size
+    python benchmarks/speed_knobs.py                differences only, on nano: a minute or two
+    python benchmarks/speed_knobs.py --size large   gains as well, on random weights of true size
 
 Difference: with nano, each knob is led along the tokens that the defaults spoke and asked at each of them what it would
 draw from. Top 1 is how often its likeliest token is that of the defaults; the divergence (Kullback-Leibler, in nats)

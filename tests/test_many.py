@@ -294,7 +294,7 @@ def test_the_batch_size_is_checked_at_once_and_chosen_by_memory(bark: Bark, monk
             bark.say_many([], batch_size=size)  # type: ignore[arg-type]
     assert list(bark.say_many([])) == []
     shape = bark.models.text.shape
-    assert bytes_per_row(bark) == 2 * shape.n_layer * (256 + 1 + 768) * shape.n_embd * 4  # type: ignore[union-attr]
-    for free, rows in ((None, 16), (0, 1), (4 * 5 * bytes_per_row(bark), 5), (10**12, 16)):
+    assert bytes_per_row(bark, 16) == 2 * shape.n_layer * (256 + 1 + 768) * shape.n_embd * 4  # type: ignore[union-attr]
+    for free, rows in ((None, 16), (0, 1), (4 * 5 * bytes_per_row(bark, 16), 5), (10**12, 16)):
         monkeypatch.setattr("bark_engine.many._free_main_memory", lambda free=free: free)
         assert rows_that_fit(bark) == rows
