@@ -6,6 +6,7 @@
 This list is the public surface; everything else may move.
 """
 
+from . import editing
 from .audio import Audio
 from .bark import Bark
 from .errors import BarkDownloadError, BarkError, BarkFileError, BarkInputError, BarkMemoryError
@@ -17,6 +18,7 @@ from .speaker import SpeakerPrompt
 from .spec import BarkSpec
 from .speech import Speech
 from .tokens import CoarseTokens, FineTokens, SemanticTokens
+from .trace import Trace, TraceRecorder
 
 __all__ = [
     "Audio",
@@ -39,4 +41,7 @@ __all__ = [
     "SpeakerPrompt",
     "Speech",
     "Speed",
+    "Trace",
+    "TraceRecorder",
+    "editing",
 ]

@@ -18,6 +18,7 @@ from .codec import decode_fine, encode_audio
 from .errors import BarkError, BarkInputError
 from .estimate import Estimate, Speed, estimate, measure_speed
 from .fine import generate_fine
+from .graphs import bucket
 from .library.model_sets import DEFAULT_MODELS, ModelSet, find_model_set
 from .manager import ManagedStage, ModelManager, shared_manager
 from .many import Request, rows_that_fit, say_many
@@ -30,6 +31,7 @@ from .spec import BarkSpec
 from .speech import Speech
 from .text import Tokenizer, text_to_ids
 from .tokens import CoarseTokens, FineTokens, SemanticTokens, require_family, require_type
+from .trace import TraceRecorder
 from .transformer import NetworkShape, cache_bytes
 
 log = logging.getLogger(__name__)
@@ -45,16 +47,23 @@ class Bark:
     """A set of Bark models, and the stages as methods. Make one with `Bark.load`; it can be shared by threads.
 
     Every method takes tokens and gives tokens; nothing is kept between calls but the loaded weights, which live in
-    the manager. `on_step(done, total)` is called before each token or pass and may raise to stop the method.
+    the manager. `on_step(done, total)` is called before each token or pass and may raise to stop the method. A
+    `TraceRecorder` given as `trace` notes how likely each token was (see trace.py).
     """
 
     def __init__(
-        self, models: ModelSet, device: str = "auto", dtype: str = "auto", manager: ModelManager | None = None
+        self,
+        models: ModelSet,
+        device: str = "auto",
+        dtype: str = "auto",
+        manager: ModelManager | None = None,
+        graphs: bool = False,
     ):
         log.info("Bark models %s: %s; vocabulary %s", models.name, models.origin, models.vocabulary)
         self.models = models
         self.manager = manager or shared_manager()
         self.device = self.manager.device(device)
+        self.graphs = graphs
         self._wanted_dtype = dtype
         self._stages: dict[tuple[str, torch.dtype], ManagedStage] = {}
         for file in (models.text, models.coarse, models.fine, models.codec):
@@ -75,6 +84,7 @@ class Bark:
         dtype: str = "auto",
         folders: Sequence[str | os.PathLike[str]] = (),
         manager: ModelManager | None = None,
+        graphs: bool = False,
     ) -> "Bark":
         """Find a set of models; weights are read when a stage first runs.
 
@@ -82,7 +92,9 @@ class Bark:
         text, coarse, fine, codec: another set's name or a path for one stage, to mix sizes.
         device: "auto", "cuda", "cuda:N", "mps" or "cpu". dtype: "auto", "float32", "float16", "bfloat16" or "int8",
         for the weights of attention and MLP; all else is float32 (see precision.py). folders: searched before the
-        places of `library/model_sets.py`.
+        places of `library/model_sets.py`. graphs: CUDA graphs, one replay per token of the text and coarse stages
+        (graphs.py). Never run on a card by us so far; off until measured. On other devices the same operations are
+        called one by one, which proves them and gains nothing.
 
         Raises BarkFileError that lists what is missing and where it was looked for; BarkInputError for a device or
         precision that is not to be had.
@@ -94,7 +106,7 @@ class Bark:
             folders=[Path(folder) for folder in folders],
             allow_paths=True,
         )
-        return cls(found, device, dtype, manager)
+        return cls(found, device, dtype, manager, graphs)
 
     @property
     def spec(self) -> BarkSpec:
@@ -116,6 +128,7 @@ class Bark:
         sampling: SemanticSampling = SemanticSampling(),
         seed: int = 0,
         on_step: OnStep | None = None,
+        trace: TraceRecorder | None = None,
     ) -> SemanticTokens:
         """What is said and how: text of at most 256 text tokens → semantic tokens `[T]`, 49.9 per second.
 
@@ -128,7 +141,16 @@ class Bark:
 
         def job(network: Any, frugal: bool) -> SemanticTokens:
             return generate_semantic(
-                network, ids, self.spec, speaker=speaker, sampling=sampling, seed=seed, on_step=on_step, frugal=frugal
+                network,
+                ids,
+                self.spec,
+                speaker=speaker,
+                sampling=sampling,
+                seed=seed,
+                on_step=on_step,
+                frugal=frugal,
+                trace=trace,
+                graphs=self.graphs,
             )
 
         return self.run_stage("text", job)
@@ -140,6 +162,7 @@ class Bark:
         sampling: CoarseSampling = CoarseSampling(),
         seed: int = 0,
         on_step: OnStep | None = None,
+        trace: TraceRecorder | None = None,
     ) -> CoarseTokens:
         """The rough sound: semantic tokens `[T]` → coarse tokens `[2, F]`, 75 frames per second.
 
@@ -161,6 +184,8 @@ class Bark:
                 seed=seed,
                 on_step=on_step,
                 frugal=frugal,
+                trace=trace,
+                graphs=self.graphs,
             )
 
         return self.run_stage("coarse", job)
@@ -172,6 +197,7 @@ class Bark:
         sampling: FineSampling = FineSampling(),
         seed: int = 0,
         on_step: OnStep | None = None,
+        trace: TraceRecorder | None = None,
     ) -> FineTokens:
         """The whole sound: coarse tokens `[2, F]` → fine tokens `[8, F]`.
 
@@ -185,7 +211,7 @@ class Bark:
 
         def job(network: Any, frugal: bool) -> FineTokens:
             return generate_fine(
-                network, coarse, self.spec, speaker=speaker, sampling=sampling, seed=seed, on_step=on_step
+                network, coarse, self.spec, speaker=speaker, sampling=sampling, seed=seed, on_step=on_step, trace=trace
             )
 
         return self.run_stage("fine", job)
@@ -292,7 +318,8 @@ class Bark:
         """
         managed = self._stage(stage, rows)
         narrow = cache_dtype(managed.key.dtype, self.device, rows)
-        return managed.run(job, rows * _cache_bytes(getattr(self.models, stage), narrow))
+        places = bucket(rows) if self.graphs else rows
+        return managed.run(job, places * _cache_bytes(getattr(self.models, stage), narrow))
 
     def dtype_of(self, stage: str, rows: int = 1) -> torch.dtype:
         """The precision of attention and MLP in a stage that so many sequences go through at once."""

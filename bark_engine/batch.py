@@ -77,6 +77,8 @@ def run_rows(
             errors = _take_all(network, hidden, [rows[number] for number in active])
             for place, error in enumerate(errors):
                 failures[active[place]] = error
+                if error:
+                    cache.clear(place)
             _close_gaps(cache, active, [place for place, n in enumerate(active) if rows[n].finished or errors[place]])
             if active:  # also those that will read a prompt next: one position in sixty that nobody needs
                 ids = torch.tensor([[rows[number].latest] for number in active], device=cache.keys.device)

@@ -10,18 +10,24 @@ prefill are others than those of single steps.
 """
 
 import math
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .graphs import can_replay, replay_alone
+from .one_token import DrawRule, Head
 from .progress import OnStep, silent
 from .sampling import CoarseSampling, draw, generator, probabilities
 from .speaker import SpeakerPrompt
 from .spec import BarkSpec
 from .tokens import CoarseTokens, SemanticTokens, deinterleave, interleave
+from .trace import TraceRecorder
 from .transformer import CausalTransformer
+
+LOOK = 64  # tokens that are made at most before they are fetched; a window of the default length in one go
 
 
 def generate_coarse(
@@ -34,14 +40,21 @@ def generate_coarse(
     seed: int,
     on_step: OnStep | None = None,
     frugal: bool = False,
+    trace: TraceRecorder | None = None,
+    graphs: bool = False,
 ) -> CoarseTokens:
     """Semantic tokens `[T]` → coarse tokens `[2, floor(T · 75 / 49.9)]`.
 
     `on_step(done, total)` is called before every token, and before every layer of a prefill; it may raise to stop.
-    `frugal` sets cache memory aside as it is needed instead of at once.
+    `frugal` sets cache memory aside as it is needed instead of at once. `trace` looks on.
+    `graphs`: one replay per token where that can be (graphs.py).
     """
     on_step = on_step or silent
-    row = CoarseRow(semantic, spec, speaker, sampling, seed, continues=not network.exact)
+    row = CoarseRow(semantic, spec, speaker, sampling, seed, continues=not network.exact, trace=trace)
+    if graphs and not frugal and can_replay(network, row):
+        replay_alone(network, row, lambda: on_step(row.step, row.total))
+        on_step(row.total, row.total)
+        return row.result()
     with torch.inference_mode():
         cache = network.new_cache(spec.coarse_semantic_window + 1 if frugal else row.positions)
         while not row.finished:
@@ -67,6 +80,7 @@ class CoarseRow:
         sampling: CoarseSampling,
         seed: int,
         continues: bool = False,
+        trace: TraceRecorder | None = None,
     ):
         """`continues`: whether a window that begins like the one before it is not read anew."""
         self.step = 0
@@ -81,6 +95,9 @@ class CoarseRow:
         self._semantic_history = len(semantic_history)
         self._semantic = [*semantic_history, *np.asarray(semantic).tolist()]
         self._flat = list(self._history)
+        self._trace = trace
+        if trace:
+            trace.start_coarse(spec, self.total)
 
     @property
     def finished(self) -> bool:
@@ -121,11 +138,37 @@ class CoarseRow:
         """The rows of the head whose logits `take` needs: those of the codebook that comes next."""
         return self._first_id, self._first_id + self._spec.codebook_size
 
+    def head(self, network: CausalTransformer) -> Head:
+        """What tokens are drawn from where they are drawn for it: both codebooks, one after the other."""
+        first, width, turns = self._spec.semantic_vocab, self._spec.codebook_size, self._spec.coarse_codebooks
+        return Head(first, first + turns * width, width, turns, steps=LOOK)
+
+    @property
+    def rule(self) -> DrawRule | None:
+        """How the next tokens are drawn; None where only `take` can draw them."""
+        sampling, codebook = self._sampling, self.step % self._spec.coarse_codebooks
+        if self._trace or sampling.top_k is not None or sampling.top_p is not None:
+            return None
+        return DrawRule(self._rng, sampling.temperature, self._spec.codebook_size, turn=codebook)
+
+    @property
+    def ahead(self) -> int:
+        """How many tokens come before the next window or the end."""
+        return min(self._sampling.window - self.step % self._sampling.window, self.total - self.step)
+
+    def follow(self, drawn: Sequence[int]) -> None:
+        """Go on with codes that were drawn by `rule`."""
+        for code in drawn:
+            self.accept(code)
+
     def take(self, logits: Tensor) -> None:
         """Draw the next token from the logits `[1024]` of its codebook."""
         sampling = self._sampling
         distribution = probabilities(logits, sampling.temperature, sampling.top_k, sampling.top_p)
-        self.accept(draw(distribution, self._rng))
+        code = draw(distribution, self._rng)
+        if self._trace:
+            self._trace.take(code, distribution)
+        self.accept(code)
 
     def accept(self, code: int) -> None:
         """Go on with this code of the codebook that comes next, whoever chose it."""

@@ -19,6 +19,7 @@ from .sampling import FineSampling, draw_rows, generator
 from .speaker import SpeakerPrompt
 from .spec import BarkSpec
 from .tokens import CoarseTokens, FineTokens
+from .trace import TraceRecorder
 from .transformer import FineTransformer
 
 
@@ -31,13 +32,14 @@ def generate_fine(
     sampling: FineSampling,
     seed: int,
     on_step: OnStep | None = None,
+    trace: TraceRecorder | None = None,
 ) -> FineTokens:
     """Coarse tokens `[2, F]` → fine tokens `[8, F]`, whose first two rows are the coarse ones.
 
     `on_step(done, total)` is called before every pass (six per window), and again before each layer of it, because a
-    pass takes seconds on a slow processor; it may raise to stop.
+    pass takes seconds on a slow processor; it may raise to stop. `trace` looks on.
     """
-    row = FineRow(coarse, spec, speaker, sampling, seed)
+    row = FineRow(coarse, spec, speaker, sampling, seed, trace)
     fill_windows(network, [row], spec, on_step or silent)
     return row.result()
 
@@ -46,7 +48,13 @@ class FineRow:
     """One sound on its way: all its codes, of which window by window is filled."""
 
     def __init__(
-        self, coarse: CoarseTokens, spec: BarkSpec, speaker: SpeakerPrompt | None, sampling: FineSampling, seed: int
+        self,
+        coarse: CoarseTokens,
+        spec: BarkSpec,
+        speaker: SpeakerPrompt | None,
+        sampling: FineSampling,
+        seed: int,
+        trace: TraceRecorder | None = None,
     ):
         self._spec, self._sampling, self._rng = spec, sampling, generator(seed)
         history = np.zeros((spec.fine_codebooks, 0), dtype=np.int64)
@@ -59,6 +67,9 @@ class FineRow:
         self._codes[:, :before] = history
         self._new = slice(before, before + frames)
         self._codes[: spec.coarse_codebooks, self._new] = np.asarray(coarse)
+        self._trace = trace
+        if trace:
+            trace.start_fine(spec, frames)
 
     def window(self, number: int) -> npt.NDArray[np.int64]:
         """The codes of a window as they are now, `[F, K]`."""
@@ -69,10 +80,18 @@ class FineRow:
         """Put a filled window back."""
         start, _ = self.windows[number]
         self._codes[:, start : start + self._spec.fine_window] = window.T.cpu().numpy()
+        if self._trace:
+            finished = min(start + self._spec.fine_window, self._new.stop)
+            self._trace.finish(self._codes[0, self._new.start : finished])
 
-    def take(self, logits: Tensor) -> Tensor:
-        """Draw a code for each frame from its logits `[F, 1024]`."""
-        return draw_rows(logits, self._sampling.temperature, self._rng)
+    def take(self, number: int, codebook: int, logits: Tensor) -> Tensor:
+        """Draw a code of a window's codebook for each new frame from its logits `[F, 1024]`."""
+        codes, distributions = draw_rows(logits, self._sampling.temperature, self._rng)
+        if self._trace:
+            first = sum(self.windows[number]) - self._new.start
+            sounding = slice(max(0, -first), self._new.stop - self._new.start - first)  # not the past, not the padding
+            self._trace.fill(codebook, max(0, first), codes[sounding], distributions[sounding])
+        return codes
 
     def result(self) -> FineTokens:
         """The tokens of the finished sound."""
@@ -101,7 +120,7 @@ def _fill(
     for done, codebook in enumerate(range(spec.coarse_codebooks, spec.fine_codebooks)):
         logits = network(windows, codebook, min(firsts), spec.codebook_size, on_layer=partial(on_pass, done))
         for window, row, first, own in zip(windows, rows, firsts, logits, strict=True):
-            window[first:, codebook] = row.take(own[first - min(firsts) :]).to(device)
+            window[first:, codebook] = row.take(number, codebook, own[first - min(firsts) :]).to(device)
     for window, row in zip(windows, rows, strict=True):
         row.keep(number, window)
 

@@ -19,6 +19,7 @@ from torch import nn
 
 from .checkpoint import StageFile, load_stage
 from .errors import BarkFileError, BarkInputError, BarkMemoryError
+from .graphs import let_go
 from .placement import LocalPlacement, PlacedStage, Placement
 from .precision import DTYPES, PRECISIONS, name_of
 
@@ -71,6 +72,7 @@ class ManagedStage:
         # Outside of the handler: the exception held the failed run's tensors alive through its traceback.
         log.warning("Out of memory in the %s stage; making room and trying once more.", self.key.stage)
         gc.collect()
+        let_go()
         self._placement.make_room()
         try:
             with self._load().running(working_bytes) as module:
@@ -153,6 +155,7 @@ class ModelManager:
             stages = list(self._stages.values())
         for stage in stages:
             stage.unload()
+        let_go()
         self.placement.make_room()
 
 

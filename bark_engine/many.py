@@ -11,10 +11,11 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .audio import Audio
-from .batch import OnPass, Row, run_rows
+from .batch import OnPass, Row
 from .coarse import CoarseRow
 from .errors import BarkError, BarkInputError
 from .fine import FineRow, fill_windows
+from .graphs import decode_rows
 from .placement import free_bytes
 from .precision import cache_dtype
 from .progress import OnStep, silent
@@ -192,7 +193,8 @@ class _Group:
         def job(network: Any, frugal: bool) -> list[Any]:
             rows: list[Row] = [row_of(network, number) for number in numbers]
             watch = _watch(rows, self.report, begin, end)
-            failures = run_rows(network, rows, 1 if frugal else self.size, positions(rows), watch)
+            size, graphs = (1, False) if frugal else (self.size, self.bark.graphs)
+            failures = decode_rows(network, rows, size, positions(rows), watch, graphs)
             return [
                 failure or _attempt(lambda row: row.result(), row)  # type: ignore[attr-defined]
                 for failure, row in zip(failures, rows, strict=True)

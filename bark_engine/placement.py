@@ -16,6 +16,7 @@ from torch import nn
 
 from .checkpoint import StageFile, narrowed_weights
 from .errors import BarkInputError
+from .graphs import let_go
 from .precision import best_on_cpu, wide_dtype
 
 DEVICES = ("auto", "cuda", "mps", "cpu")
@@ -191,6 +192,7 @@ class _LocalStage:
         """Back to main memory, unless it is running or lives there; says whether it went."""
         if self._users or not self.away or self.device.type == "cpu":
             return False
+        let_go(self.module)
         self.module.to("cpu")
         self.away = False
         return True

@@ -17,6 +17,7 @@ from scipy.special import softmax
 from torch import Tensor
 
 from .errors import BarkError, BarkInputError
+from .spec import BarkSpec
 
 MAX_SEED = 2**64 - 1  # what a torch.Generator takes; the largest seed ComfyUI offers
 
@@ -139,6 +140,16 @@ def require_sampling(sampling: Any, wanted: type) -> None:
         raise BarkInputError(f"This stage takes {wanted.__name__}({names}), but was given {type(sampling).__name__}.")
 
 
+def most_semantic(spec: BarkSpec, max_seconds: float | None) -> int:
+    """How many semantic tokens a speech has at most: what fits, or the first token that goes beyond max_seconds."""
+    seconds = 0.0
+    for count in range(1, spec.max_semantic):
+        seconds += 1 / spec.semantic_rate  # summed like Suno's, so that the same token is the last one
+        if max_seconds is not None and seconds > max_seconds:
+            return count
+    return spec.max_semantic
+
+
 def check_seed(seed: Any) -> None:
     """Refuse a seed outside 0 … 2⁶⁴ − 1 (BarkInputError)."""
     _check("seed", seed, 0, MAX_SEED, whole=True)
@@ -193,11 +204,16 @@ def _finite(logits: Tensor) -> Tensor:
     """Logits as float32 on the CPU, refused where a network left the range of its precision."""
     logits = logits.detach().float().cpu()
     if not torch.isfinite(logits).all():
-        raise BarkError(
-            "The models computed values that are not numbers (NaN or infinite). In float16 they may have left its "
-            "range: use bfloat16 or float32. In float32 the weights are damaged: take a fresh copy."
-        )
+        raise not_finite()
     return logits
+
+
+def not_finite() -> BarkError:
+    """What is raised for logits that are not finite."""
+    return BarkError(
+        "The models computed values that are not numbers (NaN or infinite). In float16 they may have left its "
+        "range: use bfloat16 or float32. In float32 the weights are damaged: take a fresh copy."
+    )
 
 
 def draw(distribution: Tensor, rng: torch.Generator) -> int:
@@ -205,13 +221,15 @@ def draw(distribution: Tensor, rng: torch.Generator) -> int:
     return int(torch.multinomial(distribution, num_samples=1, generator=rng))
 
 
-def draw_rows(logits: Tensor, temperature: float | None, rng: torch.Generator) -> Tensor:
-    """Logits `[F, V]` → one id for each row, `[F]`, on the CPU.
+def draw_rows(logits: Tensor, temperature: float | None, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Logits `[F, V]` → one id for each row, `[F]`, and the distributions `[F, V]` that they come from, on the CPU.
 
     Suno draws row by row; one draw over all rows takes the same numbers from the generator in the same order. Raises
     BarkError for logits that are not finite.
     """
     logits = _finite(logits)
     if not temperature:
-        return logits.argmax(dim=-1)
-    return torch.multinomial(torch.softmax(logits / temperature, dim=-1), num_samples=1, generator=rng)[:, 0]
+        likeliest = logits.argmax(dim=-1)
+        return likeliest, torch.zeros_like(logits).scatter_(1, likeliest[:, None], 1.0)
+    distributions = torch.softmax(logits / temperature, dim=-1)
+    return torch.multinomial(distributions, num_samples=1, generator=rng)[:, 0], distributions

@@ -4,20 +4,28 @@ The prompt is 257 positions: text (256, padded) with the speaker prompt's last 2
 the "infer" token. Up to 768 tokens follow. Source: `generate_text_semantic` in bark/generation.py, with its cache on.
 """
 
+import math
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.special import expit
 from torch import Tensor
 
 from .errors import BarkError
+from .graphs import can_replay, replay_alone
+from .one_token import NEVER, DrawRule, Head
 from .progress import OnStep, silent
-from .sampling import SemanticSampling, draw, generator, probabilities
+from .sampling import SemanticSampling, draw, generator, most_semantic, probabilities
 from .speaker import SpeakerPrompt
 from .spec import BarkSpec
 from .tokens import SemanticTokens
+from .trace import TraceRecorder
 from .transformer import CausalTransformer, KeyValueCache, OnLayer
+
+LOOK = 8  # tokens that are made at most before somebody looks whether the speech has ended
 
 
 def generate_semantic(
@@ -30,16 +38,23 @@ def generate_semantic(
     seed: int,
     on_step: OnStep | None = None,
     frugal: bool = False,
+    trace: TraceRecorder | None = None,
+    graphs: bool = False,
 ) -> SemanticTokens:
     """Model ids of a text `[1 … 256]` (see text.py) → what is said, as tokens `[T ≤ 768]`.
 
     `on_step(done, total)` is called before every token, and before every layer of the prefill; it may raise to stop.
-    `frugal` sets cache memory aside as it is needed instead of at once.
+    `frugal` sets cache memory aside as it is needed instead of at once. `trace` looks on.
+    `graphs`: one replay per token where that can be (graphs.py).
 
     Raises BarkError when the model ends the speech before its first token.
     """
     on_step = on_step or silent
-    row = SemanticRow(text_ids, spec, speaker, sampling, seed)
+    row = SemanticRow(text_ids, spec, speaker, sampling, seed, trace)
+    if graphs and not frugal and can_replay(network, row):
+        replay_alone(network, row, lambda: on_step(len(row.tokens), spec.max_semantic))
+        on_step(spec.max_semantic, spec.max_semantic)
+        return row.result()
     with torch.inference_mode():
         cache = network.new_cache(spec.text_length + 1 if frugal else spec.text_positions)
         hidden = prefill(network, cache, text_ids, spec, speaker, partial(on_step, 0, spec.max_semantic))
@@ -63,12 +78,16 @@ class SemanticRow:
         speaker: SpeakerPrompt | None,
         sampling: SemanticSampling,
         seed: int,
+        trace: TraceRecorder | None = None,
     ):
         self.tokens: list[int] = []
         self.finished = False
         self._text_ids, self._spec, self._speaker, self._sampling = text_ids, spec, speaker, sampling
         self._rng = generator(seed)
-        self._seconds = 0.0
+        self._most = most_semantic(spec, sampling.max_seconds)
+        self._trace = trace
+        if trace:
+            trace.start_semantic(spec, sampling)
 
     def prompt(self, network: CausalTransformer) -> Tensor:
         """The embeddings of what is read before the first token, `[1, 257, H]`."""
@@ -92,24 +111,67 @@ class SemanticRow:
         """
         return 0, network.shape.output_vocab
 
+    def head(self, network: CausalTransformer) -> Head:
+        """What tokens are drawn from where they are drawn for it: `candidates`, up to the end token."""
+        end = self._spec.end_token
+        return Head(*self.candidates(network), width=end + 1, turns=1, steps=LOOK, end=end)
+
+    @property
+    def rule(self) -> DrawRule | None:
+        """How the next tokens are drawn; None where only `take` can draw them."""
+        sampling, end = self._sampling, self._spec.end_token
+        if self._trace or sampling.top_k is not None or sampling.top_p is not None:
+            return None
+        if not sampling.early_stop:
+            return DrawRule(self._rng, sampling.temperature, end)
+        ends_at = NEVER if sampling.min_eos_p is None else sampling.min_eos_p
+        return DrawRule(self._rng, sampling.temperature, end + 1, ends_at)
+
+    @property
+    def ahead(self) -> int:
+        """How many tokens can come before it is full."""
+        return self._most - len(self.tokens)
+
+    def follow(self, drawn: Sequence[int]) -> None:
+        """Go on with tokens that were drawn by `rule`, up to the end token."""
+        for token in drawn:
+            if token == self._spec.end_token:
+                self.finished = True
+                return
+            self.accept(token)
+
     def take(self, logits: Tensor) -> None:
         """Draw the next token from the head's logits `[V]`, or end."""
         spec, sampling = self._spec, self._sampling
         last_id = spec.end_token + 1 if sampling.early_stop else spec.semantic_vocab
         distribution = probabilities(logits[:last_id], sampling.temperature, sampling.top_k, sampling.top_p)
         token = draw(distribution, self._rng)
-        if _ends_here(token, distribution, spec, sampling):
+        ends = _ends_here(token, distribution, spec, sampling)
+        if self._trace:
+            self._trace.see_end(self._end_probability(logits, distribution, token), drawn=token == spec.end_token)
+            if not ends:
+                self._trace.take(token, distribution)
+        if ends:
             self.finished = True
             return
         self.accept(token)
 
+    def _end_probability(self, logits: Tensor, distribution: Tensor, token: int) -> float:
+        """The end token's in the distribution that `token` was drawn from, or would be if the end were allowed."""
+        end, sampling = self._spec.end_token, self._sampling
+        if sampling.early_stop:
+            return float(distribution[end])
+        if not sampling.temperature or sampling.top_k is not None or sampling.top_p is not None:
+            allowed = probabilities(logits[: end + 1], sampling.temperature, sampling.top_k, sampling.top_p)
+            return float(allowed[end])
+        # One more entry of the same softmax: its odds follow from those of an entry that is there.
+        further = (float(logits[end]) - float(logits[token])) / sampling.temperature
+        return float(expit(math.log(float(distribution[token])) + further))
+
     def accept(self, token: int) -> None:
         """Go on with this token, whoever chose it."""
-        spec, sampling = self._spec, self._sampling
         self.tokens.append(token)
-        self._seconds += 1 / spec.semantic_rate  # summed like Suno's, so that the same token is the last one
-        too_long = sampling.max_seconds is not None and self._seconds > sampling.max_seconds
-        self.finished = too_long or len(self.tokens) == spec.max_semantic
+        self.finished = len(self.tokens) == self._most
 
     def result(self) -> SemanticTokens:
         """The tokens of the finished speech. Raises BarkError where there are none."""

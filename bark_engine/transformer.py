@@ -119,6 +119,11 @@ class RowCache:
         self.keys[:, target, :, :length] = self.keys[:, source, :, :length]
         self.values[:, target, :, :length] = self.values[:, source, :, :length]
 
+    def clear(self, number: int) -> None:
+        """Forget what a row with broken numbers left behind: zero times NaN is NaN, also where it is masked."""
+        self.keys[:, number] = 0
+        self.values[:, number] = 0
+
     def begin_step(self) -> Tensor:
         """Get ready for one more position in each row in use; returns those positions, `[rows]`."""
         positions = self.lengths[: self.rows]
@@ -135,6 +140,10 @@ class RowCache:
         self.keys[layer, rows, :, self.lengths[: self.rows]] = key[:, :, 0].to(self.keys.dtype)
         self.values[layer, rows, :, self.lengths[: self.rows]] = value[:, :, 0].to(self.values.dtype)
         return self.keys[layer, : self.rows, :, : self._end], self.values[layer, : self.rows, :, : self._end]
+
+    def end_step(self) -> None:
+        """Count the new position of each row in use."""
+        self.lengths[: self.rows] += 1
 
     def _reserve(self, positions: int) -> None:
         missing = positions - self.keys.shape[3]
@@ -273,14 +282,15 @@ class CausalTransformer(nn.Module):
 
     def new_cache(self, positions: int, batch: int = 1) -> KeyValueCache:
         """An empty cache for this network, on its device, with room for `positions`."""
-        return KeyValueCache(self.shape, batch, positions, self.lm_head.weight.device, self._cache_dtype(batch))
+        return KeyValueCache(self.shape, batch, positions, self.lm_head.weight.device, self.cache_dtype(batch))
 
     @property
     def exact(self) -> bool:
         """Whether it computes in float32 throughout, where shortcuts that move the last bits are not taken."""
         return self.get_parameter("transformer.h.0.attn.c_attn.weight").dtype == torch.float32
 
-    def _cache_dtype(self, rows: int) -> torch.dtype:
+    def cache_dtype(self, rows: int) -> torch.dtype:
+        """The precision of keys and values of so many sequences."""
         weight = self.get_parameter("transformer.h.0.attn.c_attn.weight")  # every layer is like the first
         return cache_dtype(weight.dtype, weight.device, rows)
 
@@ -302,14 +312,18 @@ class CausalTransformer(nn.Module):
 
     def new_rows(self, batch: int, positions: int) -> RowCache:
         """An empty cache for sequences at different places, with room for `positions` in each of `batch` rows."""
-        return RowCache(self.shape, batch, positions, self.lm_head.weight.device, self._cache_dtype(batch))
+        return RowCache(self.shape, batch, positions, self.lm_head.weight.device, self.cache_dtype(batch))
 
     def step_rows(self, embeddings: Tensor, cache: RowCache) -> Tensor:
-        """Token embeddings `[rows, 1, H]`, one more for each row in use → normalised hidden states `[rows, H]`."""
-        x = embeddings + self.transformer.wpe(cache.begin_step())[:, None]
+        """Token embeddings `[rows, 1, H]`, one more for each row in use → normalised hidden states `[rows, H]`.
+
+        A row that has used all positions gets a state that means nothing; it is over, or reads a prompt next.
+        """
+        positions = cache.begin_step().clamp(max=self.shape.block_size - 1)
+        x = embeddings + self.transformer.wpe(positions)[:, None]
         for layer, block in enumerate(self.transformer.h):
             x = block(x, causal=True, cache=cache, layer=layer)
-        cache.lengths[: cache.rows] += 1
+        cache.end_step()
         return self.transformer.ln_f(x[:, -1])
 
     def hidden_states(self, embeddings: Tensor) -> Tensor:

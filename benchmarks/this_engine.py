@@ -42,11 +42,11 @@ class TimedBark(Bark):
 class Engine:
     """This pack's engine, with a manager of its own, so that nothing of the process's shared one counts."""
 
-    name = "bark_engine"
     loaded_from = "safetensors, converted from Suno's files"
     batches = True
 
-    def __init__(self, device: torch.device, dtype: str):
+    def __init__(self, device: torch.device, dtype: str, graphs: bool = False, name: str = "bark_engine"):
+        self.name, self._graphs = name, graphs
         self.version = _version()
         self.precision: dict[str, str] = {}
         self._device, self._dtype = device, dtype
@@ -60,7 +60,8 @@ class Engine:
 
     def load(self, folders: Folders, work: Work) -> None:
         """Every stage to its device, in the precision that it takes for so many rows."""
-        bark = TimedBark.load(folders.engine, device=str(self._device), dtype=self._dtype, manager=ModelManager())
+        how: Any = {"device": str(self._device), "dtype": self._dtype, "graphs": self._graphs}
+        bark = TimedBark.load(folders.engine, **how, manager=ModelManager())
         assert isinstance(bark, TimedBark)
         self._bark, bark.precision = bark, self.precision
         for stage in STAGE_NAMES:

@@ -91,7 +91,9 @@ def test_greedy_is_the_first_of_the_likeliest(temperature: float | None) -> None
     assert distribution.tolist() == [0.0, 1.0, 0.0, 0.0]
     assert {draw(distribution, generator(seed)) for seed in range(20)} == {1}
     rows = torch.tensor([[0.0, 2.0, 2.0], [3.0, 1.0, 0.0]])
-    assert draw_rows(rows, temperature, generator(0)).tolist() == [1, 0]
+    ids, distributions = draw_rows(rows, temperature, generator(0))
+    assert ids.tolist() == [1, 0]
+    assert distributions.tolist() == [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]
 
 
 def test_half_precision_logits_are_sampled_in_float32() -> None:
@@ -101,7 +103,8 @@ def test_half_precision_logits_are_sampled_in_float32() -> None:
 
 def test_rows_are_drawn_like_one_after_another() -> None:
     logits = torch.randn(300, 50, generator=torch.Generator().manual_seed(1))
-    together = draw_rows(logits, 0.5, generator(7))
+    together, distributions = draw_rows(logits, 0.5, generator(7))
+    assert torch.equal(distributions, torch.softmax(logits / 0.5, -1))
     rng = torch.Generator().manual_seed(7)
     alone = [int(torch.multinomial(torch.softmax(row / 0.5, -1), 1, generator=rng)) for row in logits]
     assert together.tolist() == alone
@@ -215,7 +218,7 @@ def test_sampling_of_another_stage_is_refused() -> None:
 def test_the_outermost_temperatures_can_be_drawn_from(temperature: float, top_k: int | None) -> None:
     logits = torch.linspace(-100, 100, 50)
     assert 0 <= draw(probabilities(logits, temperature, top_k, None), generator(0)) < 50
-    assert 0 <= int(draw_rows(logits[None], temperature, generator(0))) < 50
+    assert 0 <= int(draw_rows(logits[None], temperature, generator(0))[0]) < 50
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

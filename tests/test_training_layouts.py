@@ -180,7 +180,7 @@ def _compare_fine(spec: BarkSpec, clip: Clip, history: Clip | None) -> None:
         seen_codes.append(codes[0].numpy().copy())
         return forward(self, codes, codebook, *rest, **named)  # type: ignore[arg-type]
 
-    def answer(logits: Tensor, *_: object) -> Tensor:
+    def answer(logits: Tensor, *_: object) -> tuple[Tensor, None]:
         """What the trainer takes for drawn: the reference, and after its end what it chose there."""
         example = remaining.pop(0)
         theirs.extend(logits[: len(example.targets)].clone())
@@ -189,7 +189,7 @@ def _compare_fine(spec: BarkSpec, clip: Clip, history: Clip | None) -> None:
         if later is not None:
             drawn[:] = torch.from_numpy(later.codes[example.start :, example.codebook].copy())
         drawn[: len(example.targets)] = torch.from_numpy(example.targets)
-        return drawn
+        return drawn, None
 
     # The rows that are drawn after the end of the clip must agree between the six passes of a window.
     examples[:] = _with_equal_spare(examples)
