@@ -19,7 +19,7 @@ import numpy as np
 
 from .atomic import replacing
 from .errors import BarkFileError, BarkInputError
-from .spec import SUNO, known_family
+from .spec import SUNO, BarkSpec, known_family
 from .tokens import CoarseTokens, FineTokens, SemanticTokens
 
 KEYS = ("semantic_prompt", "coarse_prompt", "fine_prompt")  # bark/api.py, save_as_prompt
@@ -70,8 +70,9 @@ class SpeakerPrompt:
             object.__setattr__(self, part, tokens)
         object.__setattr__(self, "family", family)
         semantic, frames = len(self.semantic), self.coarse.frames
-        ratio = (known_family(family) or SUNO).frames_per_semantic
-        if round(frames / semantic, 1) != round(ratio, 1):
+        spec = known_family(family) or SUNO
+        if not same_stretch(semantic, frames, spec):
+            ratio = spec.frames_per_semantic
             raise BarkInputError(
                 f"A speaker prompt needs about {ratio:.2f} coarse frames per semantic token; this one has {frames} "
                 f"frames for {semantic} tokens ({frames / semantic:.2f}). "
@@ -181,6 +182,11 @@ def _check_header(data: bytes) -> None:
     promised = math.prod(shape) * dtype.itemsize
     if not dtype.hasobject and promised != len(data) - stream.tell():
         raise ValueError(f"its header promises {promised} bytes and {len(data) - stream.tell()} follow")
+
+
+def same_stretch(semantic: int, frames: int, spec: BarkSpec) -> bool:
+    """Whether so many semantic tokens and frames can be one stretch of sound, checked to one decimal as Suno does."""
+    return round(frames / semantic, 1) == round(spec.frames_per_semantic, 1)
 
 
 def require_speaker(speaker: Any) -> None:

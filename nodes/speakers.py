@@ -1,13 +1,13 @@
-"""Voices: load a speaker prompt, make one from tokens, save it as Suno's own .npz."""
+"""Voices: load a speaker prompt, make one from tokens or from other voices, save it as Suno's own .npz."""
 
 from pathlib import Path
 
 from comfy_api.latest import io
 
-from ..bark_engine import BarkError, BarkInputError, CoarseTokens, FineTokens, SemanticTokens, SpeakerPrompt
+from ..bark_engine import BarkError, BarkInputError, CoarseTokens, FineTokens, SemanticTokens, SpeakerPrompt, editing
 from ..bark_engine.library.speakers import find_speaker, list_speakers, speaker_file
 from ..bark_engine.paths import safe_child
-from . import host
+from . import host, inputs
 from .sockets import CATEGORY, BarkCoarse, BarkFine, BarkSemantic, BarkSpeaker
 
 
@@ -84,6 +84,56 @@ class MakeSpeakerPrompt(io.ComfyNode):
     @classmethod
     def execute(cls, semantic: SemanticTokens, coarse: CoarseTokens, fine: FineTokens, name: str) -> io.NodeOutput:
         return io.NodeOutput(SpeakerPrompt(semantic, coarse, fine, name=name))
+
+
+class MixSpeakerPrompts(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return host.schema(
+            node_id="BarkMixSpeakerPrompts",
+            display_name="Mix Speaker Prompts",
+            category=CATEGORY,
+            search_aliases=["bark", "voice", "history prompt", "blend", "combine"],
+            description="A new voice out of two: the semantic tokens of one, which carry pace, accent and manner, with "
+            "the coarse and fine tokens of another, which carry the sound. Connect it to the stages, or to Save "
+            "Speaker Prompt.",
+            inputs=[
+                BarkSpeaker.Input("words", display_name="words", tooltip="The voice that says how it is spoken."),
+                BarkSpeaker.Input("sound", display_name="sound", tooltip="The voice that says how it sounds."),
+            ],
+            outputs=[
+                BarkSpeaker.Output(
+                    "speaker_prompt", display_name="speaker", tooltip="The new voice, as long as the shorter of both."
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, words: SpeakerPrompt, sound: SpeakerPrompt) -> io.NodeOutput:
+        return io.NodeOutput(editing.mix_speaker_prompts(words, sound))
+
+
+class CropSpeakerPrompt(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return host.schema(
+            node_id="BarkCropSpeakerPrompt",
+            display_name="Crop Speaker Prompt",
+            category=CATEGORY,
+            search_aliases=["bark", "voice", "history prompt", "cut", "trim"],
+            description="A part of a voice between two times, semantic, coarse and fine tokens cut together. The "
+            "stages go on from its end, so end it where the voice is calm. Connect it to the stages, or to Save "
+            "Speaker Prompt.",
+            inputs=[
+                BarkSpeaker.Input("speaker", display_name="speaker", tooltip="The voice to take a part of."),
+                *inputs.range_inputs("part"),
+            ],
+            outputs=[BarkSpeaker.Output("speaker_prompt", display_name="speaker", tooltip="The part as a voice.")],
+        )
+
+    @classmethod
+    def execute(cls, speaker: SpeakerPrompt, start: float, end: float) -> io.NodeOutput:
+        return io.NodeOutput(editing.crop_speaker_prompt(speaker, start, end))
 
 
 class SaveSpeakerPrompt(io.ComfyNode):
