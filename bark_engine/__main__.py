@@ -1,4 +1,4 @@
-"""The command line: `python -m bark_engine TEXT -o FILE`, and the commands `convert SRC DST` and `train STAGE`.
+"""The command line: `python -m bark_engine TEXT -o FILE`, and the commands `decode FILE`, `convert SRC DST`, `train`.
 
 Exit status 0 and the file, or 2 and one line on standard error (130 when interrupted).
 """
@@ -7,29 +7,25 @@ import argparse
 import logging
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from .audio_files import FORMATS, save_audio
 from .bark import Bark
 from .checkpoint import convert
-from .errors import BarkError, BarkInputError
+from .commands import decode
+from .commands.bar import Bar
+from .commands.models import NOTES, add_device_arguments, voice
+from .commands.output import check_output, write_sound
+from .errors import BarkError
+from .keep import About, Take
 from .library.model_sets import DEFAULT_MODELS, find_or_download
 from .library.places import downloads_folder
-from .library.speakers import find_speaker
-from .precision import DTYPES, PRECISIONS
-from .progress import OnStep
+from .precision import DTYPES
 from .sampling import CoarseSampling, FineSampling, SemanticSampling
 from .speaker import SpeakerPrompt
-
-NOTES = {
-    "nano": "This is nano, the small reader of English that comes with the pack. For Bark's own voices, laughter and "
-    "other languages use --models small or --models large with Suno's weights (add --download to fetch them).",
-    "random": "These models have random weights: they prove the path and make noise, not speech.",
-}
-"""What a person should know about the models that need no weights of Suno's."""
 
 
 class _OneLineParser(argparse.ArgumentParser):
@@ -42,13 +38,16 @@ class _OneLineParser(argparse.ArgumentParser):
 def _speak_parser() -> argparse.ArgumentParser:
     parser = _OneLineParser(
         prog="python -m bark_engine",
-        description="Speak a text with Bark and write a 24 kHz, 16-bit WAV file.",
-        epilog="python -m bark_engine convert SRC DST [--dtype D] rewrites weights as safetensors; "
+        description="Speak a text with Bark and write a sound file: 24 kHz, 16-bit WAV, or another format by its name.",
+        epilog="python -m bark_engine decode FILE -o SOUND makes sound of kept tokens; "
+        "python -m bark_engine convert SRC DST [--dtype D] rewrites weights as safetensors; "
         "python -m bark_engine train STAGE --data FOLDER --output RUN trains a stage (see train --help); "
         "to speak the word convert, or a word that starts with a dash, write: python -m bark_engine -o FILE -- convert",
     )
     parser.add_argument("text", metavar="TEXT", help="what to say; at most 256 text tokens, about 13 s of speech")
-    parser.add_argument("-o", "--output", metavar="FILE", type=Path, required=True, help="the WAV file to write")
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", type=Path, required=True, help="a .wav, .flac, .mp3 or .opus to write"
+    )
     parser.add_argument(
         "--models",
         default=DEFAULT_MODELS,
@@ -57,12 +56,20 @@ def _speak_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--speaker", metavar="NAME|FILE", help="a speaker prompt, such as v2/en_speaker_6 or voice.npz")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same sound [0]")
-    parser.add_argument("--device", default="auto", help="auto, cuda, cuda:N, mps or cpu [auto]")
-    parser.add_argument("--dtype", default="auto", help=f"{', '.join(PRECISIONS)} [auto]")
-    parser.add_argument("--temperature", type=float, metavar="T", help="of the semantic and coarse stages [0.7]")
     parser.add_argument("--max-seconds", type=float, metavar="S", help="stop after S seconds of speech")
-    parser.add_argument("--download", action="store_true", help="fetch Suno's weights first where they are missing")
-    parser.add_argument("-v", "--verbose", action="store_true", help="say which files are used")
+    parser.add_argument(
+        "--keep-tokens", action="store_true", help="put all tokens inside the sound file, from where decode reads them"
+    )
+    add_device_arguments(parser)
+    return parser
+
+
+def _decode_parser() -> argparse.ArgumentParser:
+    parser = _OneLineParser(
+        prog="python -m bark_engine decode",
+        description="Make sound of the tokens in a file: fine ones need the codec alone, others the later stages.",
+    )
+    decode.add_arguments(parser)
     return parser
 
 
@@ -94,26 +101,24 @@ def train(given: Sequence[str]) -> None:
 
 
 def speak(arguments: argparse.Namespace) -> None:
-    """Run the main job: text in, WAV file out."""
+    """Run the main job: text in, sound file out."""
     started = time.monotonic()
-    _check_output(arguments.output)
+    check_output(arguments.output)
     if arguments.download:
-        with _Bar("download") as bar:
+        with Bar("download") as bar:
             find_or_download(arguments.models, downloads_folder(), bar.downloaded, allow_paths=True)
     bark = Bark.load(arguments.models, device=arguments.device, dtype=arguments.dtype)
-    speaker = _speaker(arguments.speaker, bark, arguments.download)
+    speaker = voice(arguments.speaker, bark, arguments.download)
     chosen = {} if arguments.temperature is None else {"temperature": arguments.temperature}
-    with _Bar("speak") as bar:
-        speech = bark.say(
-            arguments.text,
-            speaker=speaker,
-            seed=arguments.seed,
-            semantic=SemanticSampling(max_seconds=arguments.max_seconds, **chosen),
-            coarse=CoarseSampling(**chosen),
-            fine=FineSampling(),
-            on_step=bar.step,
-        )
-    save_audio(arguments.output, speech.audio.samples[None], speech.audio.sample_rate, "wav")
+    samplings: dict[str, Any] = {
+        "semantic": SemanticSampling(max_seconds=arguments.max_seconds, **chosen),
+        "coarse": CoarseSampling(**chosen),
+        "fine": FineSampling(),
+    }
+    about = _about(arguments, bark, speaker, samplings) if arguments.keep_tokens else None
+    with Bar("speak") as bar:
+        speech = bark.say(arguments.text, speaker=speaker, seed=arguments.seed, **samplings, on_step=bar.step)
+    write_sound(arguments.output, speech.audio, Take.of(speech, about) if about else None)
     if bark.spec.family in NOTES:
         print(NOTES[bark.spec.family])
     print(
@@ -122,32 +127,32 @@ def speak(arguments: argparse.Namespace) -> None:
     )
 
 
+def _about(
+    arguments: argparse.Namespace, bark: Bark, speaker: SpeakerPrompt | None, samplings: Mapping[str, Any]
+) -> About:
+    """What is written beside the tokens that are kept."""
+    return About(
+        text=arguments.text,
+        speaker=speaker.name if speaker else "",
+        models=bark.models.name,
+        seed={stage: int(arguments.seed) for stage in samplings},
+        sampling={stage: asdict(knobs) for stage, knobs in samplings.items()},
+    )
+
+
 def convert_weights(arguments: argparse.Namespace) -> None:
     """Run `convert` and say what it saved."""
-    with _Bar("convert") as bar:
+    with Bar("convert") as bar:
         report = convert(arguments.source, arguments.destination, DTYPES[arguments.dtype], on_step=bar.step)
     print(report)
 
 
-def _check_output(output: Path) -> None:
-    """Refuse what cannot become the WAV file before minutes are spent on its sound."""
-    if output.is_dir():
-        raise BarkInputError(f"{output} is a folder. Name the file to write in it, such as {output / 'hello.wav'}.")
-    others = {kind.suffix for kind in FORMATS.values()} - {FORMATS["wav"].suffix}
-    if output.suffix.lower() in others:
-        raise BarkInputError(
-            f"The command line writes WAV, and {output} has the name of another format. "
-            f"Name it {output.with_suffix('.wav').name}."
-        )
-
-
-def _speaker(wanted: str | None, bark: Bark, download: bool) -> SpeakerPrompt | None:
-    """A speaker prompt by file or by name."""
-    if wanted is None:
-        return None
-    if wanted.endswith(".npz"):
-        return SpeakerPrompt.load(wanted, family=bark.spec.family)
-    return find_speaker(wanted, folders=[downloads_folder() / "speakers"], download=download, family=bark.spec.family)
+def _with_log(arguments: argparse.Namespace) -> argparse.Namespace:
+    """The same arguments; what the engine logs is shown from now on as they ask."""
+    logging.basicConfig(level=logging.INFO if arguments.verbose else logging.ERROR, format="%(message)s")
+    if arguments.download and not arguments.verbose:
+        _quiet_hub()
+    return arguments
 
 
 def _quiet_hub() -> None:
@@ -155,43 +160,6 @@ def _quiet_hub() -> None:
     from huggingface_hub.utils import logging as hub_logging
 
     hub_logging.set_verbosity_error()
-
-
-class _Bar:
-    """A progress bar on a terminal's standard error; nothing elsewhere, so that errors stay one line."""
-
-    WIDTH = 40
-
-    def __init__(self, label: str):
-        self._label = label
-        self._live = sys.stderr.isatty()
-        self._last = ""
-
-    def __enter__(self) -> "_Bar":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._last:
-            sys.stderr.write("\n")
-
-    @property
-    def step(self) -> OnStep:
-        """An `on_step` that draws."""
-        return lambda done, total: self._draw(done / total, "")
-
-    @property
-    def downloaded(self) -> Callable[[int, int, str], None]:
-        """An `on_progress` of a download that draws."""
-        return lambda done, total, name: self._draw(
-            done / max(total, 1), f" {name} {done / 2**20:.0f}/{total / 2**20:.0f} MiB"
-        )
-
-    def _draw(self, part: float, note: str) -> None:
-        line = f"{self._label} [{'#' * round(part * self.WIDTH):<{self.WIDTH}}] {part:4.0%}{note}"
-        if self._live and line != self._last:
-            sys.stderr.write(f"\r{line}\033[K")
-            sys.stderr.flush()
-            self._last = line
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -202,12 +170,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             convert_weights(_convert_parser().parse_args(given[1:]))
         elif given[:1] == ["train"]:
             train(given[1:])
+        elif given[:1] == ["decode"]:
+            print(decode.run(_with_log(_decode_parser().parse_args(given[1:]))))
         else:
-            parsed = _speak_parser().parse_args(given)
-            logging.basicConfig(level=logging.INFO if parsed.verbose else logging.ERROR, format="%(message)s")
-            if parsed.download and not parsed.verbose:
-                _quiet_hub()
-            speak(parsed)
+            speak(_with_log(_speak_parser().parse_args(given)))
     except BarkError as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return 2

@@ -4,8 +4,11 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..bark_engine import BarkInputError, CoarseTokens, FineTokens, SemanticTokens
 from ..bark_engine.audio_files import peak_normalise, resample_channels
+from ..bark_engine.keep import tokens_tag
 from . import host
+from .keep import take_of, token_inputs
 from .sockets import CATEGORY
 
 # What the format widget offers → format and quality of `save_audio`; None: the bit rate widget says it.
@@ -31,8 +34,10 @@ class SaveAudio(io.ComfyNode):
             category=CATEGORY,
             search_aliases=["bark", "save", "wav", "flac", "mp3", "opus", "export"],
             description="Writes sound to the output folder and plays it. Mono stays mono. FLAC, MP3 and Opus carry the "
-            "workflow: drop the file on ComfyUI to get the graph back. Passes the audio on.",
+            "workflow: drop the file on ComfyUI to get the graph back. Tokens that are connected are kept inside the "
+            "file, from where Load Bark Audio brings them back. Passes the audio on.",
             is_output_node=True,
+            hidden=[io.Hidden.unique_id],
             inputs=[
                 io.Audio.Input("audio", display_name="audio", tooltip="Any sound; each clip of a batch gets a file."),
                 io.String.Input(
@@ -71,6 +76,7 @@ class SaveAudio(io.ComfyNode):
                     display_name="normalise",
                     tooltip="On: scale the clip so that its peak is at −1 dBFS. Off: leave the loudness alone.",
                 ),
+                *token_inputs("They go inside the sound file, of any format; players pass them over."),
             ],
             outputs=[io.Audio.Output("saved_audio", display_name="audio", tooltip="The sound as it came in.")],
         )
@@ -84,13 +90,29 @@ class SaveAudio(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, audio: dict[str, Any], filename_prefix: str, format: str, sample_rate: str, bit_rate: str, normalise: bool
+        cls,
+        audio: dict[str, Any],
+        filename_prefix: str,
+        format: str,
+        sample_rate: str,
+        bit_rate: str,
+        normalise: bool,
+        semantic: SemanticTokens | None = None,
+        coarse: CoarseTokens | None = None,
+        fine: FineTokens | None = None,
     ) -> io.NodeOutput:
         clips, rate = host.clips_of(audio)
+        take = take_of(cls, semantic, coarse, fine)
+        if take and len(clips) > 1:
+            raise BarkInputError(
+                f"The audio input is a batch of {len(clips)} clips, and one set of tokens cannot describe them all. "
+                "Save the clips one at a time or as a list, or disconnect the tokens."
+            )
         wanted = RATES[sample_rate] or rate
         clips = [resample_channels(clip, rate, wanted) for clip in clips]
         if normalise:
             clips = [peak_normalise(clip) for clip in clips]
         file_format, quality = FORMATS[format]
-        saved = host.save_clips(clips, wanted, filename_prefix, file_format, quality or bit_rate, cls)
+        tag = tokens_tag(take) if take else {}
+        saved = host.save_clips(clips, wanted, filename_prefix, file_format, quality or bit_rate, cls, tag)
         return io.NodeOutput(audio, ui={"audio": saved})

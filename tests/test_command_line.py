@@ -3,6 +3,7 @@
 import logging
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,10 @@ import pytest
 from huggingface_hub.utils import logging as hub_logging
 from scipy.io import wavfile
 
-from bark_engine import Bark, BarkDownloadError
+from bark_engine import Bark, BarkDownloadError, SemanticTokens
 from bark_engine import __main__ as command_line
 from bark_engine.__main__ import main
+from bark_engine.keep import Take, load_take, save_tokens
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -53,7 +55,7 @@ def test_as_a_person_runs_it(tmp_path):
         (["convert", "a" * 5_000, "out"], "too long"),
         (["Hello.", "-o", "x.wav", "--models", "a" * 5_000], "aaa"),
         (["Hello.", "-o", "x.wav", "--temperature", "1e-40"], "temperature must be"),
-        (["Hello.", "-o", "x.MP3"], "Name it x.wav"),
+        (["Hello.", "-o", "x.OGG"], "Name it x.wav"),
         (["Hello.", "-o", "."], "is a folder"),
     ],
 )
@@ -102,3 +104,132 @@ def test_the_hubs_library_does_not_tell_its_retries(capsys, monkeypatch, tmp_pat
         hub_logging.set_verbosity(before)
     assert seen == [logging.ERROR]
     assert capsys.readouterr().err == "Nothing answers.\n"
+
+
+# -- tokens that are kept ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what a first run writes: a plain WAV, and sounds of every format with tokens inside."""
+    folder = tmp_path_factory.mktemp("first")
+    say = ["Hello there.", "--seed", "4", "--max-seconds", "1"]
+    assert main([*say, "-o", str(folder / "plain.wav")]) == 0
+    for suffix in ("wav", "flac", "mp3", "opus"):
+        assert main([*say, "-o", str(folder / f"kept.{suffix}"), "--keep-tokens"]) == 0
+    return folder
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "mp3", "opus"])
+def test_decode_gives_the_samples_of_the_first_run(first, tmp_path, capsys, suffix):
+    assert main(["decode", str(first / f"kept.{suffix}"), "-o", str(tmp_path / "y.wav")]) == 0
+    assert (tmp_path / "y.wav").read_bytes() == (first / "plain.wav").read_bytes()
+    told = capsys.readouterr().out
+    assert "semantic, coarse, fine" in told
+    assert "nano" in told
+
+
+def test_decode_as_a_person_runs_it(first, tmp_path):
+    command = [sys.executable, "-m", "bark_engine", "decode", str(first / "kept.flac"), "-o", str(tmp_path / "y.wav")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "y.wav").read_bytes() == (first / "plain.wav").read_bytes()
+
+
+def test_the_format_is_that_of_the_name(first):
+    starts = {suffix: (first / f"kept.{suffix}").read_bytes()[:4] for suffix in ("wav", "flac", "mp3", "opus")}
+    assert starts == {"wav": b"RIFF", "flac": b"fLaC", "mp3": b"ID3\x04", "opus": b"OggS"}
+
+
+def test_what_is_kept_tells_how_it_was_made(first):
+    about = load_take(first / "kept.flac").about
+    assert (about.text, about.speaker, about.models) == ("Hello there.", "", "nano")
+    assert about.seed == {"semantic": 4, "coarse": 4, "fine": 4}
+    assert about.sampling["semantic"]["max_seconds"] == 1.0
+    assert about.sampling["fine"] == {"temperature": 0.5, "pad": True}
+
+
+def test_without_the_switch_nothing_is_kept(first, tmp_path, capsys):
+    assert main(["decode", str(first / "plain.wav"), "-o", str(tmp_path / "y.wav")]) == 2
+    assert "sound without tokens" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["semantic", "coarse", "fine"])
+def test_decode_finishes_from_what_is_there(first, tmp_path, capsys, kind):
+    """With the seed in the file, or with the one that is asked for."""
+    take = load_take(first / "kept.flac")
+    part = save_tokens(tmp_path / "part.safetensors", Take(**{kind: getattr(take, kind)}, about=take.about))
+    assert main(["decode", str(part), "-o", str(tmp_path / "y.wav")]) == 0
+    assert (tmp_path / "y.wav").read_bytes() == (first / "plain.wav").read_bytes()
+    assert ("with seed 4" in capsys.readouterr().out) == (kind != "fine")
+    assert main(["decode", str(part), "-o", str(tmp_path / "z.wav"), "--seed", "5"]) == 0
+    assert ((tmp_path / "z.wav").read_bytes() == (first / "plain.wav").read_bytes()) == (kind == "fine")
+
+
+def test_decode_keeps_the_tokens_again_and_all_that_it_made(first, tmp_path):
+    take = load_take(first / "kept.flac")
+    part = save_tokens(tmp_path / "part.safetensors", Take(semantic=take.semantic, about=take.about))
+    assert main(["decode", str(part), "-o", str(tmp_path / "y.opus"), "--keep-tokens"]) == 0
+    again = load_take(tmp_path / "y.opus")
+    assert again == take
+    assert again.about == take.about
+
+
+def test_decode_takes_the_models_that_the_file_names(tmp_path):
+    """Random weights call themselves Suno's family; only their name tells them from the real ones."""
+    assert main(["Hello.", "-o", str(tmp_path / "x.wav"), "--models", "random", "--max-seconds", "1"]) == 0
+    kept = ["Hello.", "-o", str(tmp_path / "x.flac"), "--models", "random", "--max-seconds", "1", "--keep-tokens"]
+    assert main(kept) == 0
+    assert main(["decode", str(tmp_path / "x.flac"), "-o", str(tmp_path / "y.wav")]) == 0
+    assert (tmp_path / "y.wav").read_bytes() == (tmp_path / "x.wav").read_bytes()
+
+
+def test_decode_reminds_of_the_voice_where_it_matters(first, tmp_path, capsys):
+    take = load_take(first / "kept.flac")
+    about = replace(take.about, speaker="nano/low")
+    for tokens, reminded in (({"semantic": take.semantic}, True), ({"fine": take.fine}, False)):
+        part = save_tokens(tmp_path / "part.safetensors", Take(**tokens, about=about), overwrite=True)
+        assert main(["decode", str(part), "-o", str(tmp_path / "y.wav")]) == 0
+        assert ("--speaker" in capsys.readouterr().out) == reminded
+        assert main(["decode", str(part), "-o", str(tmp_path / "y.wav"), "--speaker", "nano/low"]) == 0
+        assert "--speaker" not in capsys.readouterr().out
+
+
+def test_decode_takes_files_that_say_no_family_for_those_of_the_models(first, tmp_path):
+    take = load_take(first / "kept.flac")
+    np.save(tmp_path / "fine.npy", np.asarray(take.fine))
+    command = ["decode", str(tmp_path / "fine.npy"), "-o", str(tmp_path / "y.wav"), "--models", "nano"]
+    assert main(command) == 0
+    assert (tmp_path / "y.wav").read_bytes() == (first / "plain.wav").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["decode"], "FILE"),
+        (["decode", "absent.flac", "-o", "y.wav"], "There is no file absent.flac"),
+        (["decode", "unknown.safetensors", "-o", "y.wav"], "family 'unknown', of which there are none"),
+        (["decode", "suno.safetensors", "-o", "y.wav"], "Name them with --models"),
+        (["decode", "suno.safetensors", "-o", "y.wav", "--models", "nano"], "family 'suno', but these models are"),
+        (["decode", "suno.safetensors", "-o", "y.ogg"], "Name it y.wav"),
+        (["decode", "suno.safetensors", "-o", "."], "is a folder"),
+        (["decode", "text.txt", "-o", "y.wav"], "text.txt is of an unknown format, not tokens"),
+    ],
+)
+def test_decode_errors_are_one_line_and_exit_2(arguments, words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for family in ("suno", "unknown"):
+        save_tokens(tmp_path / f"{family}.safetensors", Take(semantic=SemanticTokens([1, 2], family)))
+    (tmp_path / "text.txt").write_text("hello")
+    before = sorted(tmp_path.iterdir())
+    assert main(arguments) == 2
+    errors = capsys.readouterr().err
+    assert errors.count("\n") == 1
+    assert words in errors
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_the_word_decode_can_be_spoken(tmp_path):
+    assert main(["-o", str(tmp_path / "x.wav"), "--max-seconds", "1", "--", "decode"]) == 0
+    assert (tmp_path / "x.wav").is_file()

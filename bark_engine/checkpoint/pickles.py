@@ -83,8 +83,10 @@ class TorchFile:
     `content` is whatever was saved; `remap` gives one of its tensors over a mapping of its own.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, also: tuple[Any, ...] = ()):
+        """`also` are globals that the outline may name beside ALLOWED_GLOBALS."""
         self.path = path
+        self._allowed = ALLOWED_GLOBALS + also
         self._base: int | None = None  # address of the file's first byte in the shared mapping
         if path.suffix == ".safetensors":  # torch would go by the name and misread it
             raise BarkFileError(f"{path} is a torch checkpoint under the name of another format. Rename it to .pt.")
@@ -109,7 +111,7 @@ class TorchFile:
             storages.append((storage.data_ptr(), storage.nbytes()))
             return storage
 
-        with _load_lock, _allowing(ALLOWED_GLOBALS):
+        with _load_lock, _allowing(self._allowed):
             content = torch.load(self.path, map_location=on_cpu, weights_only=True, mmap=True)
         mapped = sorted(entry for entry in storages if entry[1])
         # torch believes the sizes in the pickle. They must be those of the zip, record by record, or a tensor would
@@ -128,7 +130,7 @@ class TorchFile:
                 f"files must be read whole, so more than {MAX_LEGACY_BYTES / 1e6:,.0f} MB are refused. Open it with "
                 "torch once and save it again, or take a fresh copy."
             )
-        with _load_lock, _allowing(ALLOWED_GLOBALS):
+        with _load_lock, _allowing(self._allowed):
             return torch.load(self.path, map_location="cpu", weights_only=True)
 
 
