@@ -14,10 +14,16 @@ from ..bark_engine import (
     SemanticSampling,
     SemanticTokens,
     SpeakerPrompt,
+    TraceRecorder,
 )
 from ..bark_engine.sampling import MAX_COARSE_HISTORY, MAX_COARSE_WINDOW_END, MIN_COARSE_HISTORY
-from . import host, inputs
-from .sockets import CATEGORY, BarkCoarse, BarkFine, BarkSemantic
+from . import host, inputs, live
+from .sockets import CATEGORY, BarkCoarse, BarkFine, BarkSemantic, BarkTrace
+
+
+def trace_output(what: str) -> io.Output:
+    """What a stage knew about its tokens; `what` is the first sentence of the tooltip."""
+    return BarkTrace.Output("trace", display_name="trace", tooltip=f"{what} Connect it to Inspect Tokens.")
 
 
 class TextToSemantic(io.ComfyNode):
@@ -71,7 +77,8 @@ class TextToSemantic(io.ComfyNode):
                     "semantic_tokens",
                     display_name="semantic",
                     tooltip="What is said and how: 49.9 tokens per second.",
-                )
+                ),
+                trace_output("How sure the model was of each token, and how near it saw the end. For Trim Tail, too."),
             ],
         )
 
@@ -94,7 +101,9 @@ class TextToSemantic(io.ComfyNode):
         speaker: SpeakerPrompt | None = None,
     ) -> io.NodeOutput:
         sampling = inputs.semantic_sampling(temperature, top_k, top_p, min_eos_p, max_seconds, early_stop)
-        return io.NodeOutput(models.text_to_semantic(text, speaker, sampling, seed, on_step=host.progress()))
+        trace = TraceRecorder()
+        tokens = models.text_to_semantic(text, speaker, sampling, seed, live.progress(trace), trace)
+        return io.NodeOutput(tokens, trace.result())
 
 
 class SemanticToCoarse(io.ComfyNode):
@@ -140,7 +149,8 @@ class SemanticToCoarse(io.ComfyNode):
                     "coarse_tokens",
                     display_name="coarse",
                     tooltip="The rough sound: two codebooks, 75 frames per second.",
-                )
+                ),
+                trace_output("How sure the model was of each code."),
             ],
         )
 
@@ -167,7 +177,9 @@ class SemanticToCoarse(io.ComfyNode):
         speaker: SpeakerPrompt | None = None,
     ) -> io.NodeOutput:
         sampling = inputs.coarse_sampling(temperature, top_k, top_p, max_history, window)
-        return io.NodeOutput(models.semantic_to_coarse(semantic, speaker, sampling, seed, on_step=host.progress()))
+        trace = TraceRecorder()
+        tokens = models.semantic_to_coarse(semantic, speaker, sampling, seed, live.progress(trace), trace)
+        return io.NodeOutput(tokens, trace.result())
 
 
 class CoarseToFine(io.ComfyNode):
@@ -192,7 +204,8 @@ class CoarseToFine(io.ComfyNode):
                     "fine_tokens",
                     display_name="fine",
                     tooltip="The whole sound: eight codebooks, 75 frames per second.",
-                )
+                ),
+                trace_output("How sure the model was of each code of the six new codebooks."),
             ],
         )
 
@@ -200,5 +213,6 @@ class CoarseToFine(io.ComfyNode):
     def execute(
         cls, models: Bark, coarse: CoarseTokens, temperature: float, seed: int, speaker: SpeakerPrompt | None = None
     ) -> io.NodeOutput:
-        sampling = FineSampling(temperature)
-        return io.NodeOutput(models.coarse_to_fine(coarse, speaker, sampling, seed, on_step=host.progress()))
+        trace = TraceRecorder()
+        tokens = models.coarse_to_fine(coarse, speaker, FineSampling(temperature), seed, live.progress(trace), trace)
+        return io.NodeOutput(tokens, trace.result())

@@ -1,48 +1,25 @@
 """In a real browser: the nodes are found and placed, the examples load without a complaint, run, and can be heard."""
 
 import json
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from support.browser import NODES_2_SINCE, RENDERERS, Window, artefacts, find_chromium, overlaps, windows
+from support.browser import Window, artefacts, overlaps
+from support.browser_fixtures import browser_tests
 from support.comfy_server import PACK
 from support.graphs import snapshot
-from support.host_fixtures import REAL
 from support.real_host import RealHost
 from support.sound import read_sound
 from support.workflows import to_prompt
 
 EXAMPLES = sorted((PACK / "example_workflows").glob("*.json"))
 PLAYERS = ("BarkSaveAudio", "PreviewAudio")
+NOT_OURS = ("audioUI", "upload")  # ComfyUI's player and its button, on nodes with sound files
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(REAL is None, reason="no ComfyUI at $COMFYUI_PATH, above the pack, or ~/comfy/ComfyUI"),
-    pytest.mark.skipif(find_chromium() is None, reason="no Chromium on the PATH"),
-    pytest.mark.parametrize("host", ["ComfyUI"], indirect=True),
-    pytest.mark.parametrize("renderer", RENDERERS),
-]
-
-
-@pytest.fixture(scope="module")
-def open_window(host: RealHost) -> Iterator[Callable[[str], Window]]:
-    """Makes the window of a renderer, once."""
-    pytest.importorskip("playwright.sync_api", reason="playwright is not installed (tests/requirements.txt)")
-    with windows(host.server) as window:
-        yield window
-
-
-@pytest.fixture
-def window(renderer: str, host: RealHost, open_window: Callable[[str], Window]) -> Window:
-    """ComfyUI in a browser, with the classic canvas or with Nodes 2.0."""
-    version = tuple(int(part) for part in host.server.version.split("."))
-    if renderer != "classic" and version < NODES_2_SINCE:
-        pytest.skip(f"ComfyUI {host.server.version} has no Nodes 2.0")
-    return open_window(renderer)
+pytestmark = browser_tests
 
 
 def test_every_node_can_be_placed(window: Window) -> None:
@@ -51,7 +28,7 @@ def test_every_node_can_be_placed(window: Window) -> None:
         placed = window.place(node_type)
         assert placed is not None, node_type
         names = [name for part in ("required", "optional") for name in info["input"].get(part, {})]
-        assert sorted(item["name"] for item in placed["inputs"] if item["name"] != "audioUI") == sorted(names)
+        assert sorted(item["name"] for item in placed["inputs"] if item["name"] not in NOT_OURS) == sorted(names)
         assert [item["name"] for item in placed["outputs"]] == info["output_name"]
     assert window.complaints() == []
 

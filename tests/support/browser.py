@@ -53,6 +53,23 @@ _LOOK_AT = """(id) => {
     app.canvas.centerOnNode((app.rootGraph ?? app.graph).getNodeById(id));
     app.canvas.setDirty(true, true);
 }"""
+_BUILD = """({ nodes, links }) => {
+    const made = nodes.map(({ type, at, size, values }) => {
+        const node = LiteGraph.createNode(type);
+        app.graph.add(node);
+        node.pos = at;
+        if (size) node.setSize(size);
+        for (const [name, value] of Object.entries(values ?? {})) {
+            node.widgets.find((widget) => widget.name === name).value = value;
+        }
+        return node;
+    });
+    for (const [from, output, to, input] of links) {
+        const [slot, entry] = [made[from].findOutputSlot(output), made[to].findInputSlot(input)];
+        if (!made[from].connect(slot, made[to], entry)) throw new Error(`no link from ${output} to ${input}`);
+    }
+    return made.map((node) => node.id);
+}"""
 _PLAY = """async (audio) => {
     audio.currentTime = 0;
     await audio.play();
@@ -150,6 +167,18 @@ class Window:
             node_type,
         )
 
+    def build(self, nodes: list[dict[str, Any]], links: list[tuple[int, str, int, str]]) -> list[int]:
+        """An own graph: nodes with `type`, `at` and perhaps `size` and `values` of widgets; links from node number and
+        output to node number and input. Their ids."""
+        self.load(_EMPTY)
+        return self.page.evaluate(_BUILD, {"nodes": nodes, "links": links})
+
+    def reload(self) -> None:
+        """Load the page anew, as a user does with F5, and wait until it shows a graph again."""
+        self.page.reload()
+        self.page.wait_for_function(_READY, timeout=SECONDS_TO_LOAD * 1000)
+        self.page.wait_for_function(_SETTLED, timeout=SECONDS_TO_LOAD * 1000)
+
     def complaints(self) -> list[str]:
         """Console errors and warnings that name the pack, dialogs and alerts on the page, nodes marked as broken."""
         shown = [text.strip() for text in self.page.evaluate(_MESSAGES)]
@@ -206,7 +235,12 @@ def overlaps(boxes: list[tuple[str, float, float, float, float]]) -> list[str]:
 
 
 def _open(chromium: Any, server: ComfyServer, renderer: str) -> Window:
-    for setting, value in {"Comfy.TutorialCompleted": True, "Comfy.VueNodes.Enabled": renderer != "classic"}.items():
+    settings = {
+        "Comfy.TutorialCompleted": True,
+        "Comfy.VueNodes.Enabled": renderer != "classic",
+        "Comfy.Minimap.Visible": False,  # it would lie over nodes that a test works on
+    }
+    for setting, value in settings.items():
         status, _ = server.post_json(f"/settings/{setting}", value)
         assert status == 200, setting
     page = chromium.new_page(viewport={"width": 1920, "height": 1080})

@@ -22,9 +22,22 @@ NODE_IDS = [
     "BarkCoarseToFine",
     "BarkDecodeFineTokens",
     "BarkEncodeAudio",
+    "BarkInspectTokens",
+    "BarkTrimTokens",
+    "BarkTrimTail",
+    "BarkJoinTokens",
+    "BarkReplaceRange",
+    "BarkRepeatRange",
+    "BarkSwapCodebooks",
+    "BarkCoarseFromFine",
     "BarkMakeSpeakerPrompt",
+    "BarkMixSpeakerPrompts",
+    "BarkCropSpeakerPrompt",
     "BarkSaveSpeakerPrompt",
+    "BarkSaveTokens",
+    "BarkLoadTokens",
     "BarkSaveAudio",
+    "BarkLoadAudio",
 ]
 """Frozen: a saved workflow names nodes by these."""
 

@@ -23,6 +23,7 @@ class Result:
 
     `status` is "success", "error" (a node raised), "interrupted" or "refused" (a 400). `ran` lists the nodes that were
     executed, in order; `cached` those whose outputs were there already; `ui` what nodes sent to the browser.
+    `blocked` lists the nodes that were stopped by an output in front of them, with what the user is told;
     `message` is what a person reads: the node's error, or everything that the 400 says.
     """
 
@@ -33,6 +34,7 @@ class Result:
     message: str = ""
     failed: str = ""
     node_errors: dict[str, Any] = field(default_factory=dict)
+    blocked: dict[str, str] = field(default_factory=dict)
 
 
 class Run:
@@ -64,6 +66,11 @@ class Run:
         with self._news:
             return [(d["value"], d["max"]) for e, d in self._messages if e == "progress" and d.get("node") == node]
 
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """All messages of one name so far."""
+        with self._news:
+            return [data for event, data in self._messages if event == name]
+
     def result(self, seconds: float = 180) -> Result:
         """Wait for the end."""
         self._wait(lambda: self._ui is not None, seconds)
@@ -73,6 +80,8 @@ class Run:
                 result.ran.append(data["node"])
             elif event == "execution_cached":
                 result.cached = set(data["nodes"])
+            elif data.get("exception_type") == "ExecutionBlocked":
+                result.blocked[data["node_id"]] = data["exception_message"]
             elif event in LAST_EVENTS:
                 result.status = LAST_EVENTS[event]
                 result.message = data.get("exception_message", "").strip()

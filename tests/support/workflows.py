@@ -121,8 +121,13 @@ def _link_problems(link: list[Any], nodes: dict[int, Any], object_info: Info) ->
     types = {name: spec[0] for part in ("required", "optional") for name, spec in parts.get(part, {}).items()}
     expected = types.get(item["name"])
     found = []
-    if expected != "*" and len({outputs[slot], kind, expected}) != 1:
+    if expected != "*" and not _common(outputs[slot], kind, expected):
         found.append(f"link {number} joins {outputs[slot]} and {expected} as {kind}")
     if item.get("link") != number or number not in (given["outputs"][slot].get("links") or []):
         found.append(f"link {number} is not known at both of its ends")
     return found
+
+
+def _common(*types: Any) -> set[str]:
+    """What socket types share; one may be a union, "A,B"."""
+    return set.intersection(*(set(str(one).split(",")) for one in types))

@@ -1,4 +1,4 @@
-// Gives this pack's saving node the audio player that ComfyUI's own Save Audio has.
+// Gives this pack's nodes with sound files the audio player that ComfyUI's own Save Audio and Load Audio have.
 //
 // The front end builds a player for every input of type AUDIO_UI, but adds that input to its own nodes only. It looks
 // the player up by the name "audioUI" when it restores earlier results, so the input must be called that. The widget
@@ -7,14 +7,16 @@
 
 import { app } from "../../../scripts/app.js";
 
-const NODES_WITH_PLAYER = ["BarkSaveAudio"];
+const NODES_WITH_PLAYER = ["BarkSaveAudio", "BarkLoadAudio"];
 
 app.registerExtension({
   name: "bark-inside-out.AudioPlayer",
 
   beforeRegisterNodeDef(nodeType, nodeData) {
     if (NODES_WITH_PLAYER.includes(nodeData.name) && nodeData.input?.required) {
-      nodeData.input.required.audioUI = ["AUDIO_UI", {}];
+      const { upload, ...inputs } = nodeData.input.required;
+      // The button that uploads wants the player to be there before it.
+      nodeData.input.required = { ...inputs, audioUI: ["AUDIO_UI", {}], ...(upload && { upload }) };
     }
   },
 

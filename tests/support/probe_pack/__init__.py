@@ -109,6 +109,11 @@ def _describe(value: Any) -> dict[str, Any]:
         wave = value["waveform"]
         told = {"kind": "AUDIO", "rate": value["sample_rate"], "shape": list(wave.shape), "dtype": str(wave.dtype)}
         return told | {"device": str(wave.device), "hash": _hash(wave.cpu().numpy())}
+    if isinstance(value, torch.Tensor):
+        told = {"kind": "Tensor", "shape": list(value.shape), "dtype": str(value.dtype), "device": str(value.device)}
+        return told | {"lowest": float(value.min()), "highest": float(value.max())}
+    if isinstance(value, (str, float)):
+        return {"kind": type(value).__name__, "value": value}
     array = getattr(value, "codes", getattr(value, "ids", None))
     told = {"kind": type(value).__name__, "family": getattr(value, "family", None)}
     if array is None:

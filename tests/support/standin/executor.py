@@ -90,8 +90,8 @@ class Executor:
             if len(value) != 2 or value[0] not in prompt:
                 return [_error("bad_linked_input", "Bad linked input, must be [node_id, slot_index]", item.id)]
             sent = self._schema(prompt[value[0]]).outputs[value[1]].io_type
-            if "*" in (sent, item.io_type) or sent == item.io_type:
-                return []
+            if "*" in (sent, item.io_type) or set(sent.split(",")) & set(item.io_type.split(",")):
+                return []  # a socket may be a union, "A,B"; one type in common is enough
             details = f"{item.id}, received_type({sent}) mismatch input_type({item.io_type})"
             return [_error("return_type_mismatch", "Return type mismatch between linked nodes", details)]
         try:
@@ -119,6 +119,8 @@ class Executor:
 
     def _run(self, prompt: Prompt, extra_pnginfo: dict[str, Any] | None, send: Send) -> dict[str, Any]:
         from comfy import model_management, utils
+        from comfy_execution.utils import executing
+        from server import PromptServer
 
         model_management.interrupt_current_processing(False)
         signatures: dict[str, Hashable] = {}
@@ -138,7 +140,9 @@ class Executor:
                     send("progress", {"node": node, "value": value, "max": maximum})
 
                 utils.set_progress_bar_global_hook(report)
-                values, ui = self._execute(prompt, current, extra_pnginfo)
+                PromptServer.instance.hook = send
+                with executing("", current):
+                    values, ui = self._execute(prompt, current, extra_pnginfo, send)
                 self._cache[current] = (signatures[current], values, ui)
         except model_management.InterruptProcessingException:
             send("execution_interrupted", {"node_id": current})
@@ -150,6 +154,7 @@ class Executor:
             send("execution_success", {})
         finally:
             utils.set_progress_bar_global_hook(None)
+            PromptServer.instance.hook = None
         return {key: entry[2] for key, entry in self._cache.items() if entry[2] is not None}
 
     def _order(self, prompt: Prompt) -> list[str]:
@@ -169,7 +174,7 @@ class Executor:
         return order
 
     def _execute(
-        self, prompt: Prompt, key: str, extra_pnginfo: dict[str, Any] | None
+        self, prompt: Prompt, key: str, extra_pnginfo: dict[str, Any] | None, send: Send
     ) -> tuple[list[list[Any]], dict[str, Any] | None]:
         from comfy_api.latest import io
 
@@ -187,6 +192,14 @@ class Executor:
         outputs: list[list[Any]] = [[] for _ in schema.outputs]
         uis = []
         for inputs in [given] if schema.is_input_list else _mapped(given):
+            if block := _block_in(inputs):
+                if block.message is not None:
+                    told = f"Execution Blocked: {block.message}"
+                    failure = {"node_id": key, "exception_message": told, "exception_type": "ExecutionBlocked"}
+                    send("execution_error", failure)
+                for values in outputs:
+                    values.append(type(block)(None))
+                continue
             output = cls.clone_for_run(io.HiddenHolder(**asked)).execute(**inputs)
             if not isinstance(output, io.NodeOutput) or len(output.args) != len(schema.outputs):
                 raise TypeError(f"{node['class_type']} returned {output!r}")
@@ -233,6 +246,14 @@ def _mapped(given: dict[str, list[Any]]) -> list[dict[str, Any]]:
     """The inputs of each run of a node that takes no lists; a shorter list repeats its last value."""
     runs = max((len(values) for values in given.values()), default=1)
     return [{name: values[n if len(values) > n else -1] for name, values in given.items()} for n in range(runs)]
+
+
+def _block_in(inputs: dict[str, Any]) -> Any:
+    """What stops a node, if one of its inputs, or of the values in a list, says so."""
+    from comfy_execution.graph_utils import ExecutionBlocker
+
+    values = [one for value in inputs.values() for one in (value if isinstance(value, list) else [value])]
+    return next((value for value in values if isinstance(value, ExecutionBlocker)), None)
 
 
 def _parameters(cls: Any, name: str) -> list[str]:

@@ -87,6 +87,10 @@ class Audio(Custom("AUDIO")):
     pass
 
 
+class Image(Custom("IMAGE")):
+    pass
+
+
 class AnyType(Custom("*")):
     pass
 
@@ -117,13 +121,26 @@ class String(Custom("STRING")):
             super().__init__(id, multiline=multiline, **given)
 
 
+class UploadType(str, enum.Enum):
+    """What a list lets the browser upload."""
+
+    image = "image_upload"
+    audio = "audio_upload"
+    video = "video_upload"
+    model = "file_upload"
+
+
 class Combo(Custom("COMBO")):
     class Input(_Widget):
         io_type = "COMBO"
         extra = ("multiselect", "options", "control_after_generate")
 
-        def __init__(self, id: str, options: list[str], **given: Any):
+        def __init__(self, id: str, options: list[str], upload: UploadType | None = None, **given: Any):
             super().__init__(id, options=list(options), multiselect=False, **given)
+            self.upload = upload
+
+        def options_of_v1(self) -> dict[str, Any]:
+            return super().options_of_v1() | ({self.upload.value: True} if self.upload else {})
 
 
 class Hidden(str, enum.Enum):

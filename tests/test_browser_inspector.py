@@ -1,0 +1,348 @@
+"""In a real browser, the view of Inspect Tokens: it draws, plays, selects, remembers; and the live strips of stages."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from support.browser import Window, artefacts
+from support.browser_fixtures import browser_tests
+from support.inspector import FOLDER, FRAME_RATE, RATE, Inspector, write_view
+from support.real_host import RealHost
+
+pytestmark = browser_tests
+
+GRAPH = (
+    [
+        {"type": "BarkLoadModels", "at": [0, 100]},
+        {
+            "type": "BarkTextToSpeech",
+            "at": [340, 100],
+            "values": {"text": "Hello there, how are you today?", "seed": 4},
+        },
+        {"type": "BarkInspectTokens", "at": [800, 100]},
+        {"type": "BarkTrimTokens", "at": [340, 560]},
+        {"type": "BarkInspectTokens", "at": [1600, 100]},
+    ],
+    [
+        (0, "models", 1, "models"),
+        *((1, name, 2, name) for name in ("semantic", "coarse", "fine", "audio")),
+        (1, "semantic", 3, "tokens"),
+        (2, "start", 3, "start"),
+        (2, "end", 3, "end"),
+        (3, "tokens", 4, "semantic"),
+    ],
+)
+
+
+@pytest.fixture
+def built(window: Window) -> tuple[Window, Inspector, Inspector, list[int]]:
+    """A take that is looked at, and what Trim Tokens leaves of it: window, both inspectors, the ids of the nodes."""
+    ids = window.build(*GRAPH)
+    control = "app.graph.getNodeById(id).widgets.find((widget) => widget.name === 'control_after_generate')"
+    window.page.evaluate(f"(id) => {{ {control}.value = 'fixed'; }}", ids[1])
+    return window, Inspector(window, ids[2]), Inspector(window, ids[4]), ids
+
+
+@pytest.fixture
+def long_view(host: RealHost, window: Window) -> tuple[Inspector, dict[str, np.ndarray]]:
+    """A node with 14 seconds of everything, from a file made here, and the arrays of the file."""
+    arrays = write_view(host.base / "temp" / FOLDER / "long.safetensors", 14.0)
+    (node,) = window.build([{"type": "BarkInspectTokens", "at": [100, 100], "size": [900, 800]}], [])
+    inspector = Inspector(window, node)
+    inspector.look()
+    inspector.show("long.safetensors")
+    inspector.drawn()
+    return inspector, arrays
+
+
+def test_the_view_draws_what_a_run_made(built: Any, tmp_path: Path) -> None:
+    """Empty before, every lane after, another picture for other tokens; the axis is as long as the sound."""
+    window, inspector, _, ids = built
+    assert inspector.get("view.body.message.textContent") == "Run the workflow to see the tokens."
+    run(window)
+    inspector.look()
+    inspector.drawn()
+    lanes = inspector.get("view.lanes.map((lane) => lane.title)")
+    assert lanes == ["waveform", "spectrogram", "semantic", "coarse", "fine"]
+    assert inspector.get("view.clip.seconds") == pytest.approx(inspector.get("view.player.audio.duration"), abs=0.05)
+    assert inspector.colours() > 200
+    first = inspector.pixels()
+    window.page.screenshot(path=str(artefacts(tmp_path) / f"inspector {window.renderer}.png"))
+
+    window.page.evaluate(
+        "(id) => { app.graph.getNodeById(id).widgets.find(({ name }) => name === 'text').value = 'Good night.'; }",
+        ids[1],
+    )
+    run(window)
+    inspector.drawn()
+    assert inspector.pixels() != first
+    assert window.complaints() == []
+
+
+def test_themes(long_view: Any, tmp_path: Path) -> None:
+    """The picture follows ComfyUI's palette at once, with the same tokens in it."""
+    inspector, _ = long_view
+    inspector.drag(3, 6)
+    dark = inspector.pixels()
+    for palette, is_dark in (("light", False), ("dark", True)):
+        inspector.page.evaluate("(name) => app.extensionManager.setting.set('Comfy.ColorPalette', name)", palette)
+        inspector.wait(f"view.theme.dark === {str(is_dark).lower()}")
+        inspector.drawn()
+        name = f"inspector {inspector.window.renderer} {palette}.png"
+        inspector.page.screenshot(path=str(artefacts(tmp_path) / name))
+        assert (inspector.pixels() == dark) is is_dark
+    assert inspector.window.complaints() == []
+
+
+def test_it_plays(built: Any) -> None:
+    """With the button and with the space bar; the playhead moves, and stops at the end of the selection."""
+    window, inspector, _, _ = built
+    run(window)
+    inspector.look()
+    inspector.drawn()
+    inspector.wait("view.player.audio.readyState >= 2")
+    window.page.mouse.click(*middle(window, inspector, "play"))
+    inspector.wait("view.player.playing && view.player.time > 0.2")
+    inspector.key(" ")
+    inspector.wait("!view.player.playing")
+    assert 0.2 < inspector.get("view.player.time") < inspector.get("view.clip.seconds")
+
+    inspector.drag(0.3, 0.6)
+    inspector.key(" ")
+    inspector.wait("view.player.playing")
+    inspector.wait("!view.player.playing")
+    assert inspector.get("view.player.time") == pytest.approx(0.6, abs=0.02)
+    inspector.key("l")
+    inspector.key(" ")
+    inspector.wait("view.player.playing && view.player.time < 0.5")
+    inspector.wait("view.player.time > 0.5")
+    inspector.wait("view.player.playing && view.player.time < 0.5")  # round again
+    inspector.key(" ")
+    assert window.complaints() == []
+
+
+def test_a_selection_reaches_trim_tokens(built: Any) -> None:
+    """Dragged with the mouse, through widgets and wires, to the tokens that are left; then moved at a handle."""
+    window, inspector, trimmed, ids = built
+    run(window)
+    inspector.look()
+    inspector.drawn()
+    everything = trimmed.get("view.clip.tracks[0].columns")
+    inspector.drag(0.4, 0.9, "waveform")
+    start, end = inspector.selection()
+    assert (start, end) == (pytest.approx(0.4, abs=0.02), pytest.approx(0.9, abs=0.02))
+    assert inspector.get("view.selection") == pytest.approx([start, end], abs=0.006)
+    prompt = window.prompt()
+    assert prompt[str(ids[2])]["inputs"]["start"] == pytest.approx(start, abs=0.001)
+    assert prompt[str(ids[3])]["inputs"]["start"] == [str(ids[2]), 2]
+    run(window)
+    trimmed.wait(f"view.clip.tracks[0].columns !== {everything}")
+    assert trimmed.get("view.clip.tracks[0].columns") == round(end * RATE) - round(start * RATE)
+    assert trimmed.get("[...view.clip.tracks[0].ids]") == inspector.get(
+        f"[...view.clip.tracks[0].ids].slice({round(start * RATE)}, {round(end * RATE)})"
+    )
+
+    inspector.drag(end, 1.1)
+    assert inspector.selection() == [start, pytest.approx(1.1, abs=0.02)]
+    inspector.key("Escape")
+    assert inspector.selection() == [0, 0]
+    assert inspector.get("view.selection") is None
+    assert window.complaints() == []
+
+
+def test_widgets_set_the_selection(long_view: Any) -> None:
+    """A number typed by the user is drawn at once; 0 as the end is the end of the longest input."""
+    inspector, _ = long_view
+    set_widget = """([id, name, value]) => {
+        const widget = app.graph.getNodeById(id).widgets.find((widget) => widget.name === name);
+        widget.value = value;
+        widget.callback?.(value);
+    }"""
+    inspector.page.evaluate(set_widget, [inspector.node, "start", 2.5])
+    assert inspector.get("view.selection") == [2.5, 14]
+    inspector.page.evaluate(set_widget, [inspector.node, "end", 4])
+    assert inspector.get("view.selection") == [2.5, 4]
+    inspector.drag(9, 14)  # to the very end
+    assert inspector.selection() == [pytest.approx(9, abs=0.02), 0]
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.6])
+def test_mouse_and_keys(long_view: Any, scale: float) -> None:
+    """The wheel zooms at the pointer and not the graph; dragging pans; keys do both; at any zoom of the graph."""
+    inspector, arrays = long_view
+    inspector.look(scale)
+    page = inspector.page
+    graph = page.evaluate("() => [app.canvas.ds.scale, ...app.canvas.ds.offset]")
+    x, y = (round(number) for number in inspector.at(5.0))  # the wheel knows whole pixels only
+    page.mouse.move(x, y)
+    time = inspector.get("view.hover.time")
+    for _ in range(8):
+        page.mouse.wheel(0, -200)
+    inspector.wait("view.axis.span < 4")
+    assert inspector.at(time)[0] == pytest.approx(x, abs=0.1)
+    token = int(time * RATE)
+    inspector.wait(f"view.body.readout.textContent.includes('semantic token {token} ')")
+    text = inspector.get("view.body.readout.textContent")
+    assert f"id {arrays['semantic'][token]} " in text
+    assert f"probability {100 * arrays['trace.probability'][token]:.1f} %" in text
+    page.mouse.move(*inspector.at(time, "fine"))
+    inspector.wait(f"view.body.readout.textContent.includes('id {arrays['fine'][4, int(time * FRAME_RATE)]}')")
+
+    before = inspector.get("view.axis.start")
+    inspector.drag(time, time - 0.2, button="middle")
+    assert inspector.get("view.axis.start") == pytest.approx(before + 0.2, abs=0.02)
+    page.mouse.wheel(300, 0)
+    inspector.wait(f"view.axis.start > {before + 0.3}")
+    inspector.key("Shift+ArrowLeft")
+    inspector.key("0")
+    assert inspector.get("[view.axis.start, view.axis.end]") == [0, 14]
+    inspector.key("End")
+    inspector.key("ArrowLeft")
+    assert inspector.get("view.player.time") == pytest.approx(14 - 1 / RATE, abs=0.011)
+    inspector.key("Home")
+    inspector.key("+")
+    assert inspector.get("view.axis.span") == pytest.approx(14 / 1.25)
+    assert inspector.selection() == [0, 0]
+    assert page.evaluate("() => [app.canvas.ds.scale, ...app.canvas.ds.offset]") == graph
+    assert inspector.window.complaints() == []
+
+
+def test_it_has_as_many_pixels_as_the_screen(long_view: Any) -> None:
+    """A resized node has a larger canvas; a graph that is zoomed in has a finer one."""
+    inspector, _ = long_view
+    assert inspector.get("[view.body.lanes.width, view.density]") == [inspector.get("view.width"), 1]
+    inspector.page.evaluate("(id) => app.graph.getNodeById(id).setSize([1100, 820])", inspector.node)
+    inspector.look()
+    inspector.wait("view.width > 1000 && view.body.lanes.width === view.width")
+    inspector.look(1.8)
+    inspector.wait("view.density === 2 && view.body.lanes.width === 2 * view.width")
+
+
+def test_it_survives(built: Any, host: RealHost) -> None:
+    """A reload of the page, copy and paste, undo, a subgraph, a workflow saved and loaded; a file that is gone."""
+    window, inspector, _, ids = built
+    run(window)
+    inspector.drawn()
+    inspector.look()
+    inspector.drag(0.2, 0.7)
+    seconds, chosen = inspector.get("view.clip.seconds"), inspector.selection()
+    saved = window.saved()
+    window.page.wait_for_timeout(1500)  # the front end stores its draft when there is a pause
+
+    window.reload()
+    window.page.wait_for_function("(id) => app.graph.getNodeById(id)", arg=ids[2])
+    inspector.wait(f"view.clip?.seconds === {seconds}")
+    assert inspector.selection() == chosen
+    inspector.wait("view.selection")
+
+    pasted = window.page.evaluate(
+        """(id) => {
+            const node = app.graph.getNodeById(id);
+            app.canvas.copyToClipboard([node]);
+            app.canvas.pasteFromClipboard();
+            return app.graph.nodes.at(-1).id;
+        }""",
+        ids[2],
+    )
+    assert pasted not in ids
+    copy = Inspector(window, pasted)
+    copy.wait(f"view.clip?.seconds === {seconds} && view.selection")
+
+    inside = window.page.evaluate(
+        """(id) => {
+            const { subgraph } = app.graph.convertToSubgraph(new Set([app.graph.getNodeById(id)]));
+            app.canvas.setGraph(subgraph);
+            return subgraph.nodes[0].id;
+        }""",
+        ids[2],
+    )
+    nested = Inspector(window, inside)
+    nested.wait(f"view.clip?.seconds === {seconds} && view.selection && view.element.isConnected")
+    window.page.evaluate(
+        "(id) => { app.rootGraph.getNodeById(id).widgets.find(({ name }) => name === 'seed').value = 9; }", ids[1]
+    )
+    run(window)
+    nested.wait(f"view.clip?.seconds !== {seconds}")  # results find the node inside
+    window.page.evaluate("() => app.canvas.setGraph(app.rootGraph)")
+
+    saved["id"] = "00000000-0000-4000-8000-00000000ba2c"  # as if on another day
+    window.load(saved)
+    inspector.wait(f"view.clip?.seconds === {seconds} && view.selection")
+    assert values(window.saved()) == values(saved)
+    for file in (host.base / "temp" / FOLDER).glob("view_*.safetensors"):
+        file.unlink()  # as a restart of the server does
+    saved["id"] = "00000000-0000-4000-8000-00000000ba2d"
+    window.load(saved)
+    inspector.wait("view.body.message.textContent === 'Run the workflow to see the tokens.' && !view.clip")
+    assert [text for text in window.complaints() if "404" not in text] == []
+
+
+def test_nothing_is_left_behind(long_view: Any) -> None:
+    """A node that is removed lets go of its sound, its observers and its frames."""
+    inspector, _ = long_view
+    page = inspector.page
+    page.evaluate(
+        "(id) => { window.old = app.graph.getNodeById(id).widgets.find(({ name }) => name === 'bark_view').view; }",
+        inspector.node,
+    )
+    page.evaluate("(id) => app.graph.remove(app.graph.getNodeById(id))", inspector.node)
+    gone = "[old.listeners.signal.aborted, old.player.audio, old.clip, old.element.isConnected]"
+    assert page.evaluate(f"() => {gone}") == [True, None, None, False]
+    assert inspector.window.complaints() == []
+
+
+def test_live_strips(window: Window, tmp_path: Path) -> None:
+    """Messages of a running stage appear under its node, and the saved workflow does not change."""
+    stages = {
+        "BarkTextToSemantic": ("semantic", 1),
+        "BarkSemanticToCoarse": ("coarse", 2),
+        "BarkCoarseToFine": ("fine", 1),
+    }
+    ids = window.build([{"type": name, "at": [450 * i, 100]} for i, name in enumerate(stages)], [])
+    before = window.saved()
+    for node, (kind, rows) in zip(ids, stages.values(), strict=True):
+        for first in (0, 20, 40):
+            new = [(first + i) * 37 % 1000 for i in range(20)]
+            message = {"node": str(node), "kind": kind, "first": first, "ids": new, "rows": rows, "total": 80}
+            message["done"] = first == 40 and kind != "semantic"
+            window.page.evaluate("(detail) => app.api.dispatchCustomEvent('bark.live', detail)", message)
+    window.page.wait_for_timeout(300)
+    strip = """(id) => {
+        const widget = app.graph.getNodeById(id).widgets.find(({ name }) => name === "bark_live");
+        const { canvas, ids, element } = widget.strip;
+        const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+        const painted = pixels.filter((value, i) => i % 4 === 3 && value === 255).length;
+        return [canvas.width, canvas.height, ids.length, painted, element.getBoundingClientRect().height > 8];
+    }"""
+    assert [window.page.evaluate(strip, node) for node in ids] == [
+        [80, 1, 60, 60, True],
+        [30, 2, 60, 60, True],
+        [60, 1, 60, 60, True],
+    ]
+    assert values(window.saved()) == values(before)
+    window.page.screenshot(path=str(artefacts(tmp_path) / f"live strips {window.renderer}.png"))
+    again = {"node": str(ids[0]), "kind": "semantic", "first": 0, "ids": [5], "rows": 1, "total": 80, "done": False}
+    window.page.evaluate("(detail) => app.api.dispatchCustomEvent('bark.live', detail)", again)
+    window.page.wait_for_timeout(200)
+    assert window.page.evaluate(strip, ids[0])[2] == 1  # a new run begins anew
+    assert window.complaints() == []
+
+
+def run(window: Window) -> None:
+    ending, details = window.run()
+    assert ending == "execution_success", (details, window.complaints())
+
+
+def middle(window: Window, inspector: Inspector, button: str) -> tuple[float, float]:
+    """Where a button of the view is on the page."""
+    x, y, width, height = inspector.get(
+        f"(({{ x, y, width, height }}) => [x, y, width, height])(view.body.buttons.{button}.getBoundingClientRect())"
+    )
+    return x + width / 2, y + height / 2
+
+
+def values(workflow: dict[str, Any]) -> list[Any]:
+    """The widget values of each node."""
+    return [node.get("widgets_values") for node in sorted(workflow["nodes"], key=lambda node: node["id"])]

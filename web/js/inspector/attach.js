@@ -1,0 +1,125 @@
+// Puts the view on Inspect Tokens: results come in, the selection goes out through the widgets `start` and `end`.
+
+import { makeClip } from "./clip.js";
+import * as host from "./host.js";
+import { readSafetensors } from "./safetensors.js";
+import { InspectorView } from "./view.js";
+
+const TYPES = ["BarkInspectTokens"];
+const WIDGET = "bark_view";
+const PROPERTY = "bark_view"; // references of the last results
+const WIDTH = 680; // CSS pixels of a new node
+const SETTLED = 150; // milliseconds
+const GONE = "Run the workflow to see the tokens.";
+
+class Inspector {
+  constructor(node) {
+    this.node = node;
+    this.references = [];
+    this.page = 0;
+    this.shown = "";
+    this.loading = new AbortController();
+    this.view = new InspectorView({
+      onSelect: (start, end) => this.writeSelection(start, end),
+      onPage: (step) => this.turn(step),
+    });
+    this.widget = host.addElement(node, WIDGET, this.view.element, () => this.view.leastHeight);
+    this.widget.view = this.view;
+    host.onWidgets(node, ["start", "end"], () => this.readSelection());
+    host.grow(node, WIDTH);
+  }
+
+  /** New results, or those that the node remembers; the same once more changes nothing. */
+  take(list) {
+    const references = host.fileReferences(list);
+    const mark = JSON.stringify(references);
+    if (references.length && mark !== this.shown) {
+      this.shown = mark;
+      this.references = references;
+      this.page = 0;
+      this.load();
+    }
+  }
+
+  turn(step) {
+    this.page = (this.page + step + this.references.length) % this.references.length;
+    this.load();
+  }
+
+  async load() {
+    this.loading.abort();
+    this.loading = new AbortController();
+    const { signal } = this.loading;
+    try {
+      const bytes = await host.readFile(this.references[this.page], signal);
+      if (signal.aborted) {
+        return;
+      }
+      if (!bytes) {
+        this.shown = ""; // the same name may come again
+        this.view.say(GONE);
+        return;
+      }
+      const clip = makeClip(readSafetensors(bytes));
+      const [sound] = host.fileReferences([clip.audio]);
+      this.view.show(clip, sound ? host.addressOf(sound) : null);
+      this.view.setPage(this.page, this.references.length);
+      this.readSelection();
+      host.grow(this.node);
+    } catch (error) {
+      if (!signal.aborted) {
+        this.shown = "";
+        this.view.say(error instanceof TypeError ? GONE : error.message); // TypeError: the server does not answer
+      }
+    }
+  }
+
+  readSelection() {
+    if (!this.writing) {
+      this.view.select(host.readNumber(this.node, "start"), host.readNumber(this.node, "end"));
+    }
+  }
+
+  writeSelection(start, end) {
+    this.writing = true;
+    host.writeNumber(this.node, "start", start);
+    host.writeNumber(this.node, "end", end);
+    this.writing = false;
+  }
+
+  remove() {
+    this.loading.abort();
+    this.view.destroy();
+  }
+}
+
+const inspectors = new Map(); // node → Inspector, for as long as the node is in a graph
+
+function results(node, list) {
+  if (host.fileReferences(list).length) {
+    host.remember(node, PROPERTY, host.fileReferences(list));
+    inspectors.get(node)?.take(list);
+  }
+}
+
+host.extend("InspectTokens", TYPES, {
+  created: (node) => inspectors.set(node, new Inspector(node)),
+  configured(node) {
+    const inspector = inspectors.get(node);
+    inspector?.readSelection();
+    inspector?.take(host.recall(node, PROPERTY));
+  },
+  executed: (node, output) => results(node, output?.bark_view),
+  removed(node) {
+    inspectors.get(node)?.remove();
+    inspectors.delete(node);
+  },
+});
+
+host.onMessage("executed", TYPES, (node, detail) => results(node, detail.output?.bark_view));
+
+let pause = 0;
+host.onGraphZoom(() => {
+  clearTimeout(pause); // once, when the graph has come to rest
+  pause = setTimeout(() => inspectors.forEach(({ view }) => view.resize()), SETTLED);
+});
