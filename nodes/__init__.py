@@ -4,11 +4,21 @@ from comfy_api.latest import ComfyExtension, io
 
 from .audio import SaveAudio
 from .codec import DecodeFineTokens, EncodeAudio
+from .cut import CoarseFromFine, JoinTokens, RepeatRange, ReplaceRange, SwapCodebooks, TrimTokens
+from .inspect import InspectTokens
+from .keep import LoadAudio, LoadTokens, SaveTokens
 from .lists import TextLines
 from .load import LoadBarkModels
 from .speak import TextToSpeech
-from .speakers import LoadSpeakerPrompt, MakeSpeakerPrompt, SaveSpeakerPrompt
+from .speakers import (
+    CropSpeakerPrompt,
+    LoadSpeakerPrompt,
+    MakeSpeakerPrompt,
+    MixSpeakerPrompts,
+    SaveSpeakerPrompt,
+)
 from .stages import CoarseToFine, SemanticToCoarse, TextToSemantic
+from .tail import TrimTail
 
 
 class BarkExtension(ComfyExtension):
@@ -25,7 +35,20 @@ class BarkExtension(ComfyExtension):
             CoarseToFine,
             DecodeFineTokens,
             EncodeAudio,
+            InspectTokens,
+            TrimTokens,
+            TrimTail,
+            JoinTokens,
+            ReplaceRange,
+            RepeatRange,
+            SwapCodebooks,
+            CoarseFromFine,
             MakeSpeakerPrompt,
+            MixSpeakerPrompts,
+            CropSpeakerPrompt,
             SaveSpeakerPrompt,
+            SaveTokens,
+            LoadTokens,
             SaveAudio,
+            LoadAudio,
         ]

@@ -6,8 +6,9 @@ nodes save. No Bark rules: those are the engine's.
 
 import contextlib
 import dataclasses
+import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,19 +21,28 @@ import torch
 from comfy.cli_args import args
 from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
+from comfy_execution.graph_utils import ExecutionBlocker
+from comfy_execution.utils import get_executing_context
+from server import PromptServer
 from torch import nn
 
 from ..bark_engine import Audio, BarkFileError, BarkInputError, ModelManager
+from ..bark_engine.atomic import replacing
 from ..bark_engine.audio_files import FORMATS, save_audio
 from ..bark_engine.checkpoint import StageFile, narrowed_weights
+from ..bark_engine.keep import Take, save_tokens
+from ..bark_engine.keep.shelf import Shelf
 from ..bark_engine.library.download import OnProgress
 from ..bark_engine.paths import safe_child
 from ..bark_engine.placement import check_device
 from ..bark_engine.precision import best_on_cpu
 from ..bark_engine.progress import OnStep
+from ..bark_engine.view import View, make_payload
 
 MODELS_FOLDER = "bark"
 SPEAKERS_FOLDER = "speakers"
+TOKENS_FOLDER = "tokens"
+TEMP_FOLDER = "bark"  # inside ComfyUI's temp folder, which is emptied at every start
 
 
 def schema(**given: Any) -> io.Schema:
@@ -60,6 +70,18 @@ def model_folders() -> list[Path]:
 def speaker_folders() -> list[Path]:
     """The folder `speakers` inside each model folder."""
     return [folder / SPEAKERS_FOLDER for folder in model_folders()]
+
+
+def token_shelves() -> list[Shelf]:
+    """Where token files are offered from: the folder `tokens` inside each model folder, then ComfyUI's input folder."""
+    kept = [Shelf(folder / TOKENS_FOLDER) for folder in model_folders()]
+    return [*kept, Shelf(Path(folder_paths.get_input_directory()), "input", deep=False)]
+
+
+def sound_shelves() -> list[Shelf]:
+    """Where sound files are offered from: ComfyUI's input folder, then its output folder."""
+    given = Shelf(Path(folder_paths.get_input_directory()), deep=False)
+    return [given, Shelf(Path(folder_paths.get_output_directory()), "output")]
 
 
 # -- placement ------------------------------------------------------------------------------------------------------
@@ -134,6 +156,18 @@ def progress() -> OnStep:
     return on_step
 
 
+def sender() -> Callable[[str, dict[str, Any]], None] | None:
+    """Sends an event about the running node, which it names, to the browser that queued the prompt.
+
+    None where no browser did, and outside of a prompt.
+    """
+    context, server = get_executing_context(), getattr(PromptServer, "instance", None)
+    if context is None or server is None or server.client_id is None:
+        return None
+    place, client = {"node": context.node_id, "prompt_id": context.prompt_id}, server.client_id
+    return lambda event, data: server.send_sync(event, {**place, **data}, client)
+
+
 def download_progress() -> OnProgress:
     """The same for a download, which counts bytes."""
     on_step = progress()
@@ -145,7 +179,12 @@ def download_progress() -> OnProgress:
 
 def to_host_audio(audio: Audio) -> dict[str, Any]:
     """Audio → ComfyUI's AUDIO: waveform float32 `[1, 1, n]` on the CPU."""
-    return {"waveform": torch.tensor(audio.samples)[None, None], "sample_rate": audio.sample_rate}
+    return clip_to_host(audio.samples[None], audio.sample_rate)
+
+
+def clip_to_host(samples: np.ndarray, rate: int) -> dict[str, Any]:
+    """Samples float32 `[C, n]` → ComfyUI's AUDIO: waveform `[1, C, n]` on the CPU."""
+    return {"waveform": torch.tensor(samples)[None], "sample_rate": rate}
 
 
 def clips_of(audio: Any) -> tuple[list[np.ndarray], int]:
@@ -170,28 +209,35 @@ def clips_of(audio: Any) -> tuple[list[np.ndarray], int]:
     return [clip.numpy() for clip in batch], rate
 
 
-def one_voice(audio: Any) -> Audio:
-    """ComfyUI's AUDIO → Audio for the codec: one clip, mono or stereo (averaged). Raises BarkInputError."""
+def one_voice(audio: Any, to: str = "encode") -> Audio:
+    """ComfyUI's AUDIO → Audio: one clip, mono or stereo (averaged). Raises BarkInputError; `to` says what for."""
     clips, rate = clips_of(audio)
     if len(clips) != 1:
-        raise BarkInputError(f"The audio input is a batch of {len(clips)} clips; encode them one at a time.")
+        raise BarkInputError(f"The audio input is a batch of {len(clips)} clips; {to} them one at a time.")
     if len(clips[0]) > 2:
         raise BarkInputError(
-            f"The audio input has {len(clips[0])} channels; mono or stereo can be encoded. Mix it down first."
+            f"The audio input has {len(clips[0])} channels; it must be mono or stereo. Mix it down first."
         )
     return Audio(clips[0].mean(axis=0), rate)
 
 
 def save_clips(
-    clips: list[np.ndarray], rate: int, prefix: str, file_format: str, quality: str, cls: type[io.ComfyNode]
+    clips: list[np.ndarray],
+    rate: int,
+    prefix: str,
+    file_format: str,
+    quality: str,
+    cls: type[io.ComfyNode],
+    more: Mapping[str, str] | None = None,
 ) -> list[dict[str, str]]:
     """Write each clip under the output folder; returns what the browser's player needs to find them.
 
     `prefix` may hold folders and ComfyUI's tokens (%year%, %batch_num%, …); it cannot leave the output folder. The
-    workflow goes into the file unless ComfyUI runs with --disable-metadata. Format and quality as in `save_audio`.
+    workflow goes into the file unless ComfyUI runs with --disable-metadata, and `more` metadata always, behind it.
+    Format and quality as in `save_audio`.
     Raises BarkInputError for a prefix that leaves the folder, BarkFileError where a file cannot be written.
     """
-    folder, name, counter, subfolder = _output_place(prefix)
+    folder, name, counter, subfolder = _place(prefix, folder_paths.get_output_directory())
     suffix = FORMATS[file_format].suffix
 
     def file_name(number: int) -> str:
@@ -203,20 +249,64 @@ def save_clips(
     saved = []
     for number, clip in enumerate(clips):
         file = file_name(number)
-        save_audio(Path(folder, file), clip, rate, file_format, quality=quality, metadata=_workflow(cls))
+        metadata = {**_workflow(cls), **(more or {})}
+        save_audio(Path(folder, file), clip, rate, file_format, quality=quality, metadata=metadata)
         saved.append({"filename": file, "subfolder": subfolder, "type": "output"})
     return saved
 
 
-def _output_place(prefix: str) -> tuple[str, str, int, str]:
-    """Folder, file name, counter and sub-folder for a prefix, from ComfyUI itself."""
-    output = folder_paths.get_output_directory()
-    safe_child(Path(output), prefix)
+def save_take(take: Take, prefix: str, cls: type[io.ComfyNode]) -> str:
+    """Write a token file into models/bark/tokens under a name that is free; returns the name, with folders.
+
+    Prefix and workflow as in `save_clips`. Raises BarkInputError, BarkFileError.
+    """
+    root = model_folders()[0] / TOKENS_FOLDER
+    if any(part.startswith(".") for part in safe_child(root, prefix).relative_to(root).parts):
+        raise BarkInputError(f"The name {prefix!r} starts with a dot, so the file would be hidden. Leave the dot out.")
+    folder, name, counter, _ = _place(prefix, str(root))
+    while (path := Path(folder, f"{name}_{counter:05}.safetensors")).exists():
+        counter += 1
+    return save_tokens(path, take, _workflow(cls)).relative_to(root).as_posix()
+
+
+def to_host_image(picture: np.ndarray) -> torch.Tensor:
+    """A picture, bytes `[H, W, 3]` → ComfyUI's IMAGE: float32 `[1, H, W, 3]` in 0 … 1 on the CPU."""
+    return torch.from_numpy(picture.astype(np.float32) / 255.0)[None]
+
+
+def show_view(view: View) -> dict[str, str]:
+    """Put a view and its sound into ComfyUI's temp folder; returns what the browser needs to find the view.
+
+    Names tell the content, so a view that is shown again is not written again. Raises BarkFileError.
+    """
+    sound = None
+    if view.audio is not None:
+        mark = hashlib.sha256(view.audio.samples.tobytes() + str(view.audio.sample_rate).encode()).hexdigest()[:24]
+        path, sound = _temp_place(f"sound_{mark}.wav")
+        if not path.exists():
+            save_audio(path, view.audio.samples, view.audio.sample_rate)
+    payload = make_payload(view, sound)
+    path, shown = _temp_place(f"view_{payload.mark}.safetensors")
+    if not path.exists():
+        with replacing(path, "The view") as temporary:
+            temporary.write_bytes(payload.to_bytes())
+    return shown
+
+
+def _temp_place(name: str) -> tuple[Path, dict[str, str]]:
+    """A file of ours in the temp folder, and how the browser asks for it."""
+    path = Path(folder_paths.get_temp_directory(), TEMP_FOLDER, name)
+    return path, {"filename": name, "subfolder": TEMP_FOLDER, "type": "temp"}
+
+
+def _place(prefix: str, root: str) -> tuple[str, str, int, str]:
+    """Folder, file name, counter and sub-folder for a prefix inside a folder, from ComfyUI itself."""
+    safe_child(Path(root), prefix)
     try:
-        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix.replace("\\", "/"), output)
+        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix.replace("\\", "/"), root)
     except OSError as error:
         raise BarkFileError(
-            f"The folder for {prefix!r} cannot be made or read in {output} ({error.strerror or error}). "
+            f"The folder for {prefix!r} cannot be made or read in {root} ({error.strerror or error}). "
             "Check the rights and the free space, or choose another prefix."
         ) from error
     return folder, name, counter, subfolder
@@ -228,6 +318,11 @@ def _workflow(cls: type[io.ComfyNode]) -> dict[str, str]:
         return {}
     parts = {"prompt": cls.hidden.prompt, **(cls.hidden.extra_pnginfo or {})}
     return {name: json.dumps(value) for name, value in parts.items() if value is not None}
+
+
+def blocked(sentence: str) -> ExecutionBlocker:
+    """An output that stops the nodes behind it, and only those, and tells the user why."""
+    return ExecutionBlocker(sentence)
 
 
 def file_mark(path: Path | None) -> str:

@@ -7,6 +7,7 @@ from .sockets import BarkModels, BarkSpeaker
 
 MAX_SEED = 2**53 - 1  # the largest whole number that a browser keeps exactly
 MAX_TEMPERATURE = 5.0
+MAX_SECONDS = 36_000.0  # ten hours: a bound for the widgets
 
 
 def models_input() -> io.Input:
@@ -58,6 +59,17 @@ def temperature_input(default: float | None, name: str = "temperature", of: str 
         tooltip=f"How freely {of or 'the stage'} chooses. More: more varied and riskier; less: safer and flatter; "
         "0: always the likeliest token.",
     )
+
+
+def range_inputs(what: str, more: str = "") -> list[io.Input]:
+    """Start and end of a range in seconds; `more` is a further sentence of the end's tooltip."""
+    begins = f"Where the {what} begins, in seconds. Inspect Tokens gives it for a selection."
+    ends = f"Where the {what} ends, in seconds. 0: at the end." + _further(more)
+    return [_seconds_input("start", begins), _seconds_input("end", ends)]
+
+
+def _seconds_input(name: str, tooltip: str) -> io.Input:
+    return io.Float.Input(name, default=0.0, min=0.0, max=MAX_SECONDS, step=0.01, display_name=name, tooltip=tooltip)
 
 
 def top_k_input() -> io.Input:

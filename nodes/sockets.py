@@ -9,3 +9,7 @@ BarkSpeaker = io.Custom("BARK_SPEAKER")  # bark_engine.SpeakerPrompt
 BarkSemantic = io.Custom("BARK_SEMANTIC")  # bark_engine.SemanticTokens: ids [T]
 BarkCoarse = io.Custom("BARK_COARSE")  # bark_engine.CoarseTokens: codes [2, F]
 BarkFine = io.Custom("BARK_FINE")  # bark_engine.FineTokens: codes [8, F]
+BarkTrace = io.Custom("BARK_TRACE")  # bark_engine.Trace: what a stage knew about each token
+
+BarkCodes = io.Custom("BARK_COARSE,BARK_FINE")  # either of the two that have codebooks
+AnyBarkTokens = io.Custom("BARK_SEMANTIC,BARK_COARSE,BARK_FINE")  # any of the three

@@ -24,4 +24,5 @@ for folder in (ROOT, ROOT / "tests", ROOT / "benchmarks"):
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
 
+from support.browser_fixtures import *  # noqa: E402, F403 (the fixture `window`)
 from support.host_fixtures import *  # noqa: E402, F403 (the fixtures `host` and `standin`, and their pytest hooks)

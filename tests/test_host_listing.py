@@ -13,6 +13,8 @@ ALWAYS = {
     "text_models": ["same", "large", "small", "nano", "random"],
     "coarse_models": ["same", "large", "small", "nano", "random"],
     "fine_models": ["same", "large", "small", "nano", "random"],
+    "file": [],
+    "audio": [],
     "speaker": ["announcer", "v2/en_speaker_6", "v2/zh_speaker_0", "en_speaker_0"],
 }
 # What newer versions of ComfyUI add to every node; nothing of the pack's own.

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from support.comfy_server import PACK
+from support.graphs import NODE_IDS
 
 ENGINE = sorted((PACK / "bark_engine").rglob("*.py"))
 NODES = sorted((PACK / "nodes").rglob("*.py"))
@@ -52,7 +53,7 @@ def refuse(*_):
 
 socket.socket.connect = refuse
 socket.getaddrinfo = refuse
-pack, modules, step = sys.argv[1:]
+pack, modules, step, nodes = sys.argv[1:]
 sys.path.append(modules)
 if step == "pack":
     before = state()
@@ -70,7 +71,7 @@ spec.loader.exec_module(module)
 if step == "nodes":
     import asyncio
     extension = asyncio.run(module.comfy_entrypoint())
-    assert len(asyncio.run(extension.get_node_list())) == 12
+    assert len(asyncio.run(extension.get_node_list())) == int(nodes)
 after = state()
 changed = {key: [str(before[key]), str(after[key])] for key in before if before[key] != after[key]}
 print(json.dumps({"new": sorted(set(sys.modules) - bare), "changed": changed}))
@@ -78,7 +79,7 @@ print(json.dumps({"new": sorted(set(sys.modules) - bare), "changed": changed}))
 
 
 def imported(step: str) -> dict[str, object]:
-    command = [sys.executable, "-c", SCRIPT, str(PACK), str(MODULES), step]
+    command = [sys.executable, "-c", SCRIPT, str(PACK), str(MODULES), step, str(len(NODE_IDS))]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=PACK.parent)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""

@@ -103,6 +103,7 @@ def test_inputs_are_in_reading_order(node: Any) -> None:
     assert "speaker" not in ids[:1] or node.define_schema().node_id in (
         "BarkLoadSpeakerPrompt",
         "BarkSaveSpeakerPrompt",
+        "BarkCropSpeakerPrompt",
     )
 
 
