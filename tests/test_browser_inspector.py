@@ -19,7 +19,7 @@ GRAPH = (
         {
             "type": "BarkTextToSpeech",
             "at": [340, 100],
-            "values": {"text": "Hello there, how are you today?", "seed": 4},
+            "values": {"text": "Hello there, how are you?", "seed": 4},
         },
         {"type": "BarkInspectTokens", "at": [800, 100]},
         {"type": "BarkTrimTokens", "at": [340, 560]},
