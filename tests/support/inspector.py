@@ -49,7 +49,11 @@ class Inspector:
     def wait(self, condition: str) -> None:
         """Until a JavaScript condition about `view` holds."""
         script = f"(id) => {{ const view = ({_VIEW})(id); return Boolean(view && ({condition})); }}"
-        self.page.wait_for_function(script, arg=self.node, timeout=20_000)
+        try:
+            self.page.wait_for_function(script, arg=self.node, timeout=20_000)
+        except Exception as error:
+            said = self.get("view?.body.root.innerText")
+            raise AssertionError(f"{condition} never came; the view says {said!r}") from error
 
     def drawn(self) -> None:
         """Wait for tokens, and until nothing is left to be painted."""
