@@ -1,8 +1,6 @@
-"""What moves the weights: AdamW for all of them, or Muon for the matrices and AdamW for the rest.
+"""What moves the weights: AdamW for all of them, or Muon (muon.py) for the matrices and AdamW for the rest.
 
-Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon) steps in the direction of the gradient's momentum with all
-singular values made equal. nano was trained with it; what it gains over AdamW by itself was measured only for the codec
-(docs/log.md).
+nano was trained with Muon; what it gains over AdamW by itself was measured only for the codec (docs/log.md).
 """
 
 from typing import Any
@@ -10,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import BarkInputError
+from .muon import Muon
 
 ADAMW, MUON = "adamw", "muon"
 OPTIMIZERS = (ADAMW, MUON)
@@ -24,17 +22,11 @@ class Optimizer:
     """One or two of torch's optimizers over the weights of a network that can be trained, as if they were one.
 
     Matrices decay; embeddings, which are looked up, norms and biases do not. One learning rate serves all: Muon's
-    steps are scaled to the size of AdamW's (Liu et al. 2025, "Muon is scalable for LLM training", eq. 4).
-
-    Raises BarkInputError for "muon" where torch is older than 2.9, which brought it.
+    steps are scaled to the size of AdamW's.
     """
 
     def __init__(self, network: nn.Module, name: str, weight_decay: float):
         hidden, head, others = _sorted(network)
-        if name == MUON and not hasattr(torch.optim, "Muon"):
-            raise BarkInputError(
-                f"Muon came with torch 2.9; this is torch {torch.__version__}. Use adamw, or a newer torch."
-            )
         decaying = head if name == MUON else [*hidden, *head]
         groups = [{"params": decaying, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
         groups = [group for group in groups if group["params"]]
@@ -42,7 +34,7 @@ class Optimizer:
         if groups:
             self._parts.append(torch.optim.AdamW(groups, betas=BETAS, fused=True))
         if name == MUON and hidden:
-            self._parts.append(torch.optim.Muon(hidden, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"))
+            self._parts.append(Muon(hidden, weight_decay=weight_decay))
 
     def step(self, lr: float) -> None:
         """Move the weights by their gradients at this learning rate, and forget the gradients."""

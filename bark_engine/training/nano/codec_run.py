@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ...atomic import replacing
+from ..muon import Muon
 
 WARM_UP_STEPS = 50
 LOWEST_RATE = 0.01  # of the highest, at the end of the cosine
@@ -51,7 +52,7 @@ class CodecRun:
         matrices = [weight for weight in weights if weight.ndim == 2]
         others = [weight for weight in weights if weight.ndim != 2]
         # Muon's own scale: a matrix scaled by build_codec moves by about `rate` of itself.
-        muon = torch.optim.Muon(matrices, lr=plan.rate, weight_decay=0.0, adjust_lr_fn="original")
+        muon = Muon(matrices, lr=plan.rate, weight_decay=0.0, match_adamw=False)
         self._optimizers = (muon, torch.optim.Adam(others, lr=plan.bias_rate, fused=True))
         if self._state_file.is_file():
             state = torch.load(self._state_file, weights_only=True)
