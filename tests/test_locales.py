@@ -14,7 +14,7 @@ import pytest
 from support.comfy_server import PACK
 from support.graphs import snapshot
 
-LANGUAGES = ("zh", "ja", "de", "fr", "es", "pt-BR")
+LANGUAGES = ("zh", "ja", "ko", "de", "fr", "es", "pt-BR")
 LOCALES = PACK / "locales"
 
 # Words that are the same in some languages, and names: a display name may be the English one.
@@ -92,7 +92,7 @@ def test_numbers_stay_what_they_are(language: str) -> None:
 
 def test_a_host_finds_the_languages() -> None:
     """Chinese in Chinese letters, and so on: a file in the wrong folder would show another language."""
-    scripts = {"zh": "[\u4e00-\u9fff]", "ja": "[\u3040-\u30ff]"}
+    scripts = {"zh": "[\u4e00-\u9fff]", "ja": "[\u3040-\u30ff]", "ko": "[\uac00-\ud7af]"}
     for language in LANGUAGES:
         text = "".join(leaves(read(language)).values())
         assert bool(re.search(scripts.get(language, "[äßéèñãç]"), text)), language
