@@ -3,6 +3,7 @@
 The browser is the system's Chromium, without a screen, driven by Playwright. Nothing is downloaded.
 """
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -120,7 +121,8 @@ class Window:
 
     def saved(self) -> dict[str, Any]:
         """The graph as this front end would save it."""
-        return self.page.evaluate("() => (app.rootGraph ?? app.graph).serialize()")
+        # As JSON, which leaves out what is undefined; Playwright would make it null.
+        return json.loads(self.page.evaluate("() => JSON.stringify((app.rootGraph ?? app.graph).serialize())"))
 
     def prompt(self) -> dict[str, dict[str, Any]]:
         """The page's own API export of the graph, without what is for people only."""

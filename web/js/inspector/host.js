@@ -115,7 +115,8 @@ export function addressOf(reference) {
 
 /** The bytes of a file, or null when it is gone; a sentence as an Error when it is too large. */
 export async function readFile(reference, signal) {
-  const answer = await fetch(addressOf(reference), { signal });
+  // Asks the server each time: it says "unchanged" in no time, and the browser's own copy outlives the sound beside it.
+  const answer = await fetch(addressOf(reference), { signal, cache: "no-cache" });
   if (!answer.ok) {
     return null;
   }
@@ -141,7 +142,7 @@ export function remember(node, name, value) {
   node.properties ??= {};
   node.properties[name] = value;
   if (tracker?.activeState && tracker.updateModified) {
-    tracker.activeState = JSON.parse(JSON.stringify((app.rootGraph ?? app.graph).serialize()));
+    tracker.activeState = JSON.parse(JSON.stringify(wholeGraph().serialize()));
     tracker.updateModified(); // has the draft of the workflow stored
   }
 }
@@ -156,9 +157,15 @@ function keyOf(node, name) {
 
 // -- inside --------------------------------------------------------------------------------------------------------
 
+/** The workflow's outermost graph, also while a subgraph is looked into; older versions know it by another name. */
+function wholeGraph() {
+  const graph = app.rootGraph ?? app.graph;
+  return graph?.rootGraph ?? graph;
+}
+
 /** A node by the id that the server knows it by: "12", or "4:12" for node 12 in the subgraph of node 4. */
 function findNode(id) {
-  let graph = app.rootGraph ?? app.graph;
+  let graph = wholeGraph();
   let node = null;
   for (const part of String(id ?? "").split(":")) {
     node = graph?.getNodeById(/^\d+$/.test(part) ? Number(part) : part) ?? graph?.getNodeById(part) ?? null;

@@ -3,6 +3,9 @@
 import { TilePyramid } from "./pyramid.js";
 import { valuesAt } from "./token_lanes.js";
 
+const DENSE = 1; // values to a pixel, from which on a curve is drawn in bars
+const PIECE = 24; // values of a curve that are drawn as one line
+
 export class WaveLane {
   constructor(wave) {
     this.wave = wave;
@@ -108,25 +111,13 @@ export class TraceLane {
     for (const share of [0, 0.5, 1]) {
       ctx.fillRect(left, Math.round(y(share, 1)) - 0.5, width, 1);
     }
+    const dense = this.track.rate > DENSE * axis.pixelsPerSecond;
     for (const { curve, colour, most } of this.curves) {
-      const { low, high, mean, stride, first, last } = visible(curve.envelope, axis, this.track.rate);
-      const x = (i) => left + axis.x(((i + 0.5) * stride) / this.track.rate);
-      if (stride > 1) {
-        ctx.globalAlpha = 0.22;
-        ctx.fillStyle = theme[colour];
-        ctx.beginPath();
-        for (let i = first; i < last; i++) ctx.lineTo(x(i), y(numbered(high[i]), most));
-        for (let i = last - 1; i >= first; i--) ctx.lineTo(x(i), y(numbered(low[i]), most));
-        ctx.fill();
-        ctx.globalAlpha = 1;
-      }
-      ctx.strokeStyle = theme[colour];
-      ctx.lineWidth = colour === "ending" ? 1.6 : 1.1;
-      ctx.beginPath();
-      for (let i = first; i < last; i++) {
-        if (mean[i] === mean[i]) ctx.lineTo(x(i), y(mean[i], most));
-      }
-      ctx.stroke();
+      const part = visible(curve.envelope, axis, this.track.rate, dense ? 2 : 1);
+      const x = (i) => left + axis.x((i * part.stride) / this.track.rate);
+      const thick = colour === "ending" ? 1.6 : 1.1;
+      [ctx.fillStyle, ctx.strokeStyle, ctx.lineWidth] = [theme[colour], theme[colour], thick];
+      (dense ? bars : line)(ctx, part, x, (value) => y(value, most), thick);
     }
     return true;
   }
@@ -145,11 +136,36 @@ export class TraceLane {
   }
 }
 
-const numbered = (value) => (value === value ? value : 0);
+/** The mean as a line through the middle of each stretch, in short pieces: a long ragged path takes too long to fill. */
+function line(ctx, { mean, first, last }, x, y) {
+  for (let start = first; start < last - 1; start += PIECE) {
+    ctx.beginPath();
+    for (let i = start; i <= Math.min(start + PIECE, last - 1); i++) {
+      if (mean[i] === mean[i]) ctx.lineTo(x(i + 0.5), y(mean[i]));
+    }
+    ctx.stroke();
+  }
+}
 
-/** The level of an envelope that fits the zoom, and which of its stretches can be seen. */
-function visible(envelope, axis, rate) {
-  const level = envelope.level(rate / axis.pixelsPerSecond);
+/** The same where stretches are as narrow as pixels, with all that a stretch spans behind it; upright boxes are cheap. */
+function bars(ctx, { low, high, mean, first, last }, x, y, thick) {
+  ctx.globalAlpha = 0.22;
+  for (let i = first; i < last; i++) {
+    if (high[i] > low[i]) ctx.fillRect(x(i), y(high[i]), x(i + 1) - x(i), y(low[i]) - y(high[i]));
+  }
+  ctx.globalAlpha = 1;
+  let before = NaN;
+  for (let i = first; i < last; i++) {
+    const now = y(mean[i]);
+    const from = before === before ? before : now;
+    if (now === now) ctx.fillRect(x(i), Math.min(now, from) - thick / 2, x(i + 1) - x(i), Math.abs(now - from) + thick);
+    before = now;
+  }
+}
+
+/** The level of an envelope that fits the zoom, or is so much coarser, and which of its stretches can be seen. */
+function visible(envelope, axis, rate, coarser = 1) {
+  const level = envelope.level((coarser * rate) / axis.pixelsPerSecond);
   const first = Math.max(Math.floor((axis.start * rate) / level.stride) - 1, 0);
   const last = Math.min(Math.ceil((axis.end * rate) / level.stride) + 1, level.low.length);
   return { ...level, first, last };
