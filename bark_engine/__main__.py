@@ -17,12 +17,11 @@ from .bark import Bark
 from .checkpoint import convert
 from .commands import decode
 from .commands.bar import Bar
-from .commands.models import NOTES, add_device_arguments, voice
+from .commands.models import NOTES, add_device_arguments, fetch, voice
 from .commands.output import check_output, write_sound
 from .errors import BarkError
 from .keep import About, Take
-from .library.model_sets import DEFAULT_MODELS, find_or_download
-from .library.places import downloads_folder
+from .library.model_sets import DEFAULT_MODELS
 from .precision import DTYPES
 from .sampling import CoarseSampling, FineSampling, SemanticSampling
 from .speaker import SpeakerPrompt
@@ -105,8 +104,7 @@ def speak(arguments: argparse.Namespace) -> None:
     started = time.monotonic()
     check_output(arguments.output)
     if arguments.download:
-        with Bar("download") as bar:
-            find_or_download(arguments.models, downloads_folder(), bar.downloaded, allow_paths=True)
+        fetch(arguments.models)
     bark = Bark.load(arguments.models, device=arguments.device, dtype=arguments.dtype)
     speaker = voice(arguments.speaker, bark, arguments.download)
     chosen = {} if arguments.temperature is None else {"temperature": arguments.temperature}

@@ -19,7 +19,7 @@ import numpy as np
 
 from .errors import BarkInputError
 from .speaker import SpeakerPrompt, require_speaker, same_stretch
-from .spec import SUNO, BarkSpec, known_family
+from .spec import numbers_of
 from .tokens import CoarseTokens, FineTokens, SemanticTokens, Tokens, require_type
 
 T = TypeVar("T", bound=Tokens)
@@ -149,7 +149,7 @@ def crop_speaker_prompt(speaker: SpeakerPrompt, start: float, end: float = 0.0) 
 
 def _ending_together(semantic: SemanticTokens, coarse: CoarseTokens, fine: FineTokens, name: str) -> SpeakerPrompt:
     """A voice of the ends of three kinds, as long as all three go and the ratio of a voice allows."""
-    spec, room = _spec(semantic), min(coarse.frames, fine.frames)
+    spec, room = numbers_of(semantic.family), min(coarse.frames, fine.frames)
     for count in range(len(semantic), 1, -1):
         frames = spec.frames_for(count)
         if 0 < frames <= room and same_stretch(count, frames, spec):
@@ -178,7 +178,7 @@ def _range(tokens: Tokens, start: float, end: float) -> tuple[int, int]:
 
 def _cut(tokens: Tokens, seconds: float) -> int:
     """The token or frame at which a time cuts."""
-    spec, semantic = _spec(tokens), isinstance(tokens, SemanticTokens)
+    spec, semantic = numbers_of(tokens.family), isinstance(tokens, SemanticTokens)
     if (seconds - tokens.seconds) * spec.semantic_rate >= 1:
         raise BarkInputError(
             f"{seconds:g} s lies past the end of {_described(tokens)}. "
@@ -252,10 +252,6 @@ def _checked_rows(rows: Iterable[int], count: int) -> list[int]:
 def _made(like: T, array: np.ndarray) -> T:
     """New tokens of the same kind and family."""
     return type(like)(array, family=like.family)
-
-
-def _spec(tokens: Tokens) -> BarkSpec:
-    return known_family(tokens.family) or SUNO
 
 
 def _described(tokens: Any) -> str:

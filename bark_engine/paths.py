@@ -4,10 +4,15 @@ Every name that reaches the disk from a node goes through `safe_child`. Paths th
 are its own business and do not.
 """
 
+import logging
+import os
 import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from .errors import BarkInputError
+
+log = logging.getLogger(__name__)
 
 MAX_COMPONENT = 255  # bytes in one file name: the limit of ext4, APFS and NTFS (there, UTF-16 units)
 
@@ -44,6 +49,42 @@ def safe_child(root: Path, name: str) -> Path:
             "Add the folder it points to as a model folder of its own, or copy the file."
         )
     return path
+
+
+def visible_child(root: Path, name: str, what: str) -> Path:
+    """As `safe_child`, for `what` is about to be written there: a name that would hide it is refused, too."""
+    path = safe_child(root, name)
+    if any(part.startswith(".") for part in path.relative_to(root).parts):
+        raise BarkInputError(f"The name {name!r} starts with a dot, so {what} would be hidden. Leave the dot out.")
+    return path
+
+
+def files_in(folder: Path, wanted: Callable[[str], bool], what: str, deep: bool = True) -> Iterator[str]:
+    """Names of the files in a folder whose own name is `wanted`, sorted, with "/" between sub-folders (`deep`).
+
+    Hidden files and folders, names that `safe_child` refuses, and symlinks that lead elsewhere are left out; so is what
+    cannot be read, which the log says of `what`. Nothing is opened, and a folder that does not exist is empty.
+    """
+
+    def note(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            log.warning("%s in %s are not listed: %s", what, error.filename, error.strerror)
+
+    names: list[str] = []
+    for place, folders, files in os.walk(folder, onerror=note):
+        folders[:] = [name for name in folders if deep and not name.startswith(".")]
+        inside = Path(place).relative_to(folder)
+        names += [(inside / file).as_posix() for file in files if wanted(file) and not file.startswith(".")]
+    return (name for name in sorted(names, key=lambda name: (name.casefold(), name)) if _is_usable(folder, name))
+
+
+def _is_usable(folder: Path, name: str) -> bool:
+    """Whether `safe_child` leads to this very file by this name."""
+    try:
+        path = safe_child(folder, name)
+    except BarkInputError:
+        return False
+    return path == folder / name and path.is_file()
 
 
 def _fault_of_name(name: str) -> str | None:

@@ -19,7 +19,7 @@ import numpy as np
 
 from .atomic import replacing
 from .errors import BarkFileError, BarkInputError
-from .spec import SUNO, BarkSpec, known_family
+from .spec import SUNO, BarkSpec, numbers_of
 from .tokens import CoarseTokens, FineTokens, SemanticTokens
 
 KEYS = ("semantic_prompt", "coarse_prompt", "fine_prompt")  # bark/api.py, save_as_prompt
@@ -70,7 +70,7 @@ class SpeakerPrompt:
             object.__setattr__(self, part, tokens)
         object.__setattr__(self, "family", family)
         semantic, frames = len(self.semantic), self.coarse.frames
-        spec = known_family(family) or SUNO
+        spec = numbers_of(family)
         if not same_stretch(semantic, frames, spec):
             ratio = spec.frames_per_semantic
             raise BarkInputError(
@@ -105,9 +105,9 @@ class SpeakerPrompt:
                         f"{path.name} is no speaker prompt: it lacks {', '.join(missing)}. It holds "
                         f"{', '.join(members) or 'nothing'}. A Bark speaker prompt is a .npz with {', '.join(KEYS)}."
                     )
-                semantic, coarse, fine = (_read_array(archive, renamed[key], path.name) for key in KEYS)
+                semantic, coarse, fine = (read_member(archive, renamed[key], path.name) for key in KEYS)
                 if FAMILY_KEY in members:
-                    family = str(_read_array(archive, members[FAMILY_KEY], path.name))
+                    family = str(read_member(archive, members[FAMILY_KEY], path.name))
         except FileNotFoundError:
             raise BarkFileError(f"There is no speaker prompt file {path}. Check the name and the folder.") from None
         except _DAMAGED_ZIP as error:
@@ -142,12 +142,15 @@ class SpeakerPrompt:
         return path
 
 
-def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, source: str) -> np.ndarray[Any, Any]:
-    """One array of an `.npz`, without pickle and not larger than a prompt can be."""
+def read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, source: str) -> np.ndarray[Any, Any]:
+    """One array of a `.npz` that calls itself `source`, without pickle and not larger than tokens can be.
+
+    Raises BarkFileError, and what zipfile raises for a damaged file.
+    """
     if info.file_size > MAX_ARRAY_BYTES:
         raise BarkFileError(
-            f"{source}: {info.filename} says it holds {info.file_size / 2**20:.0f} MiB; a speaker prompt needs less "
-            "than one. It is damaged or something else."
+            f"{source}: {info.filename} says it holds {info.file_size / 2**20:.0f} MiB, more than any tokens need. "
+            "It is damaged or something else."
         )
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise zipfile.BadZipFile(f"{info.filename} is packed in a way that numpy never does")

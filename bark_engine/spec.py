@@ -163,3 +163,8 @@ def register_family(spec: BarkSpec) -> BarkSpec:
 def known_family(name: str) -> BarkSpec | None:
     """The numbers of a family, or None where no model set of that family has been opened in this process."""
     return _families.get(name)
+
+
+def numbers_of(family: str) -> BarkSpec:
+    """The numbers of a family; Suno's where they are not known here."""
+    return known_family(family) or SUNO

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import BarkInputError
-from .spec import SUNO, known_family
+from .spec import numbers_of
 from .tokens import IntArray, SemanticTokens, require_type
 from .trace import Trace
 
@@ -113,7 +113,7 @@ class _Search:
 
     def __init__(self, tokens: SemanticTokens, strictness: float):
         self._ids, self._strictness = tokens.ids, strictness
-        self._rate = (known_family(tokens.family) or SUNO).semantic_rate
+        self._rate = numbers_of(tokens.family).semantic_rate
         self._shortest = self._steps(self._bound(TAIL_SECONDS))
 
     def nothing(self, reason: str) -> Tail:

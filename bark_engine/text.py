@@ -33,7 +33,7 @@ MAX_WORD_CHARACTERS = 100  # BERT's WordPiece: a longer word is one [UNK]
 MAX_VOCABULARY_BYTES = 64 * 2**20  # multilingual BERT's vocab.txt is 1 MB, its tokenizer.json 3 MB
 MAX_COUNTED_CHARACTERS = 100_000  # a longer text is refused without counting its tokens; 256 tokens are about 1,000
 
-_SURROGATE = re.compile("[\ud800-\udfff]")  # half a character, which JSON can spell and no text holds
+HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # a lone surrogate, which JSON can spell and no text holds
 
 # Code points that BERT calls Chinese and reads one by one (not kana, not hangul, nothing after extension E).
 _CJK = (
@@ -169,7 +169,7 @@ def text_to_ids(text: object, tokenizer: Tokenizer, spec: BarkSpec) -> npt.NDArr
     """
     if not isinstance(text, str):
         raise BarkInputError(f"The text must be a string, not {type(text).__name__}.")
-    half = re.search("[\ud800-\udfff]", text)
+    half = HALF_CHARACTER.search(text)
     if half:
         raise BarkInputError(
             f"The text holds half of a surrogate pair, U+{ord(half.group()):04X}, at position {half.start():,}: a "
@@ -261,7 +261,7 @@ def _checked_vocabulary(tokens: list[str], source: str) -> dict[str, int]:
                 f"{source} is damaged: the entry {token!r} stands at ids {first:,} and {index:,}. "
                 "Take a fresh copy of the vocabulary."
             )
-        if not token or _SURROGATE.search(token):
+        if not token or HALF_CHARACTER.search(token):
             raise BarkFileError(
                 f"{source} is damaged: the entry at id {index:,}, {token!r}, is no text. "
                 "Take a fresh copy of the vocabulary."

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import BarkInputError
-from .spec import SUNO, BarkSpec, known_family
+from .spec import SUNO, BarkSpec, known_family, numbers_of
 
 IntArray = npt.NDArray[np.int64]
 
@@ -105,7 +105,7 @@ class SemanticTokens(_Tokens):
     @property
     def seconds(self) -> float:
         """Length as speech, in seconds."""
-        return len(self.ids) / (known_family(self.family) or SUNO).semantic_rate
+        return len(self.ids) / numbers_of(self.family).semantic_rate
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,7 +141,7 @@ class _CodeTokens(_Tokens):
     @property
     def seconds(self) -> float:
         """Length as sound, in seconds."""
-        return self.frames / (known_family(self.family) or SUNO).frame_rate
+        return self.frames / numbers_of(self.family).frame_rate
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -170,11 +170,18 @@ class FineTokens(_CodeTokens):
     @property
     def coarse(self) -> CoarseTokens:
         """The first two codebooks, which are the coarse tokens of the same sound."""
-        rows = (known_family(self.family) or SUNO).coarse_codebooks
+        rows = numbers_of(self.family).coarse_codebooks
         return CoarseTokens(self.codes[:rows], family=self.family)
 
 
 Tokens = SemanticTokens | CoarseTokens | FineTokens
+
+KINDS: dict[str, type[SemanticTokens | CoarseTokens | FineTokens]] = {
+    "semantic": SemanticTokens,
+    "coarse": CoarseTokens,
+    "fine": FineTokens,
+}
+"""The three kinds by name, in the order in which the stages make them."""
 
 
 def require_type(tokens: Any, wanted: type[_Tokens], what: str) -> None:

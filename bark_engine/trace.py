@@ -19,11 +19,10 @@ from torch import Tensor
 from .errors import BarkError, BarkInputError
 from .sampling import SemanticSampling, most_semantic
 from .spec import BarkSpec
-from .tokens import SemanticTokens
+from .tokens import KINDS, SemanticTokens
 
 FloatArray = npt.NDArray[np.float32]
 
-KINDS = ("semantic", "coarse", "fine")
 END_DRAWN, MIN_EOS_P, MAX_SECONDS, FULL = "end drawn", "min_eos_p", "max_seconds", "full"
 """The rules that can end a speech, as keys of `Trace.stops`."""
 

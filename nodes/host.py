@@ -33,7 +33,7 @@ from ..bark_engine.checkpoint import StageFile, narrowed_weights
 from ..bark_engine.keep import Take, save_tokens
 from ..bark_engine.keep.shelf import Shelf
 from ..bark_engine.library.download import OnProgress
-from ..bark_engine.paths import safe_child
+from ..bark_engine.paths import safe_child, visible_child
 from ..bark_engine.placement import check_device
 from ..bark_engine.precision import best_on_cpu
 from ..bark_engine.progress import OnStep
@@ -261,8 +261,7 @@ def save_take(take: Take, prefix: str, cls: type[io.ComfyNode]) -> str:
     Prefix and workflow as in `save_clips`. Raises BarkInputError, BarkFileError.
     """
     root = model_folders()[0] / TOKENS_FOLDER
-    if any(part.startswith(".") for part in safe_child(root, prefix).relative_to(root).parts):
-        raise BarkInputError(f"The name {prefix!r} starts with a dot, so the file would be hidden. Leave the dot out.")
+    visible_child(root, prefix, "the file")
     folder, name, counter, _ = _place(prefix, str(root))
     while (path := Path(folder, f"{name}_{counter:05}.safetensors")).exists():
         counter += 1

@@ -65,10 +65,11 @@ def range_inputs(what: str, more: str = "") -> list[io.Input]:
     """Start and end of a range in seconds; `more` is a further sentence of the end's tooltip."""
     begins = f"Where the {what} begins, in seconds. Inspect Tokens gives it for a selection."
     ends = f"Where the {what} ends, in seconds. 0: at the end." + _further(more)
-    return [_seconds_input("start", begins), _seconds_input("end", ends)]
+    return [seconds_input("start", begins), seconds_input("end", ends)]
 
 
-def _seconds_input(name: str, tooltip: str) -> io.Input:
+def seconds_input(name: str, tooltip: str) -> io.Input:
+    """A moment in a clip, in hundredths of a second."""
     return io.Float.Input(name, default=0.0, min=0.0, max=MAX_SECONDS, step=0.01, display_name=name, tooltip=tooltip)
 
 

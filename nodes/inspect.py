@@ -6,8 +6,7 @@ from comfy_api.latest import io
 
 from ..bark_engine import CoarseTokens, FineTokens, SemanticTokens, Trace
 from ..bark_engine.view import View, draw_view, summary
-from . import host
-from .inputs import MAX_SECONDS
+from . import host, inputs
 from .sockets import CATEGORY, BarkCoarse, BarkFine, BarkSemantic, BarkTrace
 
 
@@ -44,23 +43,11 @@ class InspectTokens(io.ComfyNode):
                     optional=True,
                     tooltip="From the stage that made the tokens: how sure it was of each, shown as curves.",
                 ),
-                io.Float.Input(
-                    "start",
-                    default=0.0,
-                    min=0.0,
-                    max=MAX_SECONDS,
-                    step=0.01,
-                    display_name="start",
-                    tooltip="Where the selection starts, in seconds. Dragging over the view fills it in.",
+                inputs.seconds_input(
+                    "start", "Where the selection starts, in seconds. Dragging over the view fills it in."
                 ),
-                io.Float.Input(
-                    "end",
-                    default=0.0,
-                    min=0.0,
-                    max=MAX_SECONDS,
-                    step=0.01,
-                    display_name="end",
-                    tooltip="Where the selection ends, in seconds. 0: at the end of the longest input.",
+                inputs.seconds_input(
+                    "end", "Where the selection ends, in seconds. 0: at the end of the longest input."
                 ),
             ],
             outputs=[

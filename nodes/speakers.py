@@ -4,9 +4,9 @@ from pathlib import Path
 
 from comfy_api.latest import io
 
-from ..bark_engine import BarkError, BarkInputError, CoarseTokens, FineTokens, SemanticTokens, SpeakerPrompt, editing
+from ..bark_engine import BarkError, CoarseTokens, FineTokens, SemanticTokens, SpeakerPrompt, editing
 from ..bark_engine.library.speakers import find_speaker, list_speakers, speaker_file
-from ..bark_engine.paths import safe_child
+from ..bark_engine.paths import safe_child, visible_child
 from . import host, inputs
 from .sockets import CATEGORY, BarkCoarse, BarkFine, BarkSemantic, BarkSpeaker
 
@@ -185,6 +185,5 @@ class SaveSpeakerPrompt(io.ComfyNode):
 def _voice_path(name: str) -> Path:
     """Where a voice of this name is kept; BarkInputError for a name that is none without its .npz either."""
     folder = host.speaker_folders()[0]
-    if any(part.startswith(".") for part in safe_child(folder, name).relative_to(folder).parts):
-        raise BarkInputError(f"The name {name!r} starts with a dot, so the voice would be hidden. Leave the dot out.")
+    visible_child(folder, name, "the voice")
     return safe_child(folder, f"{name.removesuffix('.npz')}.npz")

@@ -12,7 +12,6 @@ from huggingface_hub.utils import logging as hub_logging
 from scipy.io import wavfile
 
 from bark_engine import Bark, BarkDownloadError, SemanticTokens
-from bark_engine import __main__ as command_line
 from bark_engine.__main__ import main
 from bark_engine.keep import Take, load_take, save_tokens
 
@@ -97,7 +96,7 @@ def test_the_hubs_library_does_not_tell_its_retries(capsys, monkeypatch, tmp_pat
         seen.append(hub_logging.get_verbosity())
         raise BarkDownloadError("Nothing answers.")
 
-    monkeypatch.setattr(command_line, "find_or_download", unreachable)
+    monkeypatch.setattr("bark_engine.commands.models.find_or_download", unreachable)
     try:
         assert main(["Hello.", "-o", str(tmp_path / "x.wav"), "--models", "small", "--download"]) == 2
     finally:

@@ -11,9 +11,11 @@ from typing import Any
 
 from ..errors import BarkFileError, BarkInputError
 from ..sampling import MAX_SEED
+from ..text import HALF_CHARACTER
+from ..tokens import KINDS
 from ..version import VERSION
 
-STAGES = ("semantic", "coarse", "fine")
+STAGES = tuple(KINDS)  # each makes the kind of tokens that it is named after
 MAX_TEXT_CHARACTERS = 100_000
 MAX_NAME_CHARACTERS = 1_000
 MAX_KNOBS = 100  # of one stage
@@ -86,7 +88,7 @@ def _check_text(name: str, value: Any, longest: int) -> None:
     if not isinstance(value, str) or len(value) > longest:
         given = f"{len(value):,} characters" if isinstance(value, str) else type(value).__name__
         raise BarkInputError(f"About a take, {name} must be a text of at most {longest:,} characters, not {given}.")
-    if any("\ud800" <= character <= "\udfff" for character in value):
+    if HALF_CHARACTER.search(value):
         raise BarkInputError(f"About a take, {name} holds half of a character (a lone surrogate). Type it again.")
 
 

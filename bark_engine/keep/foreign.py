@@ -14,7 +14,7 @@ import numpy as np
 
 from ..checkpoint.pickles import TorchFile
 from ..errors import BarkFileError, BarkInputError
-from ..speaker import FAMILY_KEY, KEYS, MAX_ARRAY_BYTES, OTHER_KEYS, read_array
+from ..speaker import FAMILY_KEY, KEYS, OTHER_KEYS, read_array, read_member
 from .about import STAGES, About
 from .take import Take
 
@@ -28,9 +28,11 @@ def read_npz(path: Path, family: str) -> Take:
     try:
         with zipfile.ZipFile(path) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-            arrays = {kind: _member(archive, members[name], path) for kind, name in _chosen(set(members)).items()}
+            arrays = {
+                kind: read_member(archive, members[name], path.name) for kind, name in _chosen(set(members)).items()
+            }
             if FAMILY_KEY in members:
-                family = _one_name(_member(archive, members[FAMILY_KEY], path), path)
+                family = _one_name(read_member(archive, members[FAMILY_KEY], path.name), path)
     except _DAMAGED_ZIP as error:
         raise BarkFileError(
             f"{path.name} cannot be read as a .npz of tokens ({error}). It may be cut short; take a fresh copy."
@@ -76,18 +78,6 @@ def _chosen(names: set[str]) -> dict[str, str]:
         if found:
             chosen[kind] = found
     return chosen
-
-
-def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> np.ndarray[Any, Any]:
-    if info.file_size > MAX_ARRAY_BYTES:
-        raise BarkFileError(
-            f"{path.name}: {info.filename} says it holds {info.file_size / 2**20:.0f} MiB, more than any tokens need. "
-            "It is damaged or something else."
-        )
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise zipfile.BadZipFile(f"{info.filename} is packed in a way that numpy never does")
-    with archive.open(info) as file:
-        return read_array(file.read(MAX_ARRAY_BYTES + 1), f"{path.name}: {info.filename}")
 
 
 def _one_name(array: np.ndarray[Any, Any], path: Path) -> str:

@@ -1,15 +1,11 @@
 """Files to choose from by name: `list_names` for a list, `find_file` for the path behind one of its names."""
 
-import logging
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import BarkFileError, BarkInputError
-from ..paths import safe_child
-
-log = logging.getLogger(__name__)
+from ..paths import files_in, safe_child
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +27,12 @@ def list_names(shelves: Sequence[Shelf], suffixes: Sequence[str]) -> list[str]:
     Hidden files, names that are not usable on every system and symlinks that lead out of their folder are left out.
     Nothing is opened.
     """
-    return list(dict.fromkeys(shelf.name_of(inside) for shelf in shelves for inside in _inside(shelf, suffixes)))
+    ends = tuple(suffixes)
+    names: dict[str, None] = {}
+    for shelf in shelves:
+        inside = files_in(shelf.folder, lambda name: name.lower().endswith(ends), "the files", shelf.deep)
+        names |= dict.fromkeys(map(shelf.name_of, inside))
+    return list(names)
 
 
 def find_file(name: str, shelves: Sequence[Shelf], suffixes: Sequence[str]) -> Path:
@@ -60,27 +61,3 @@ def _split(name: str, labels: set[str]) -> tuple[str, str]:
         if name.endswith(f" [{label}]"):
             return name.removesuffix(f" [{label}]"), label
     return name, ""
-
-
-def _inside(shelf: Shelf, suffixes: Sequence[str]) -> Iterator[str]:
-    names = []
-    for place, folders, files in os.walk(shelf.folder, onerror=_note_unreadable):
-        folders[:] = [name for name in folders if shelf.deep and not name.startswith(".")]
-        inside = Path(place).relative_to(shelf.folder)
-        wanted = (file for file in files if file.lower().endswith(tuple(suffixes)) and not file.startswith("."))
-        names += [(inside / file).as_posix() for file in wanted]
-    return (name for name in sorted(names, key=lambda name: (name.casefold(), name)) if _is_usable(shelf.folder, name))
-
-
-def _is_usable(folder: Path, name: str) -> bool:
-    try:
-        path = safe_child(folder, name)
-    except BarkInputError:
-        return False
-    return path == folder / name and path.is_file()
-
-
-def _note_unreadable(error: OSError) -> None:
-    """Say in the log which folder is not listed; one that does not exist is simply empty."""
-    if not isinstance(error, FileNotFoundError):
-        log.warning("the files in %s are not listed: %s", error.filename, error.strerror)

@@ -5,8 +5,8 @@ from typing import Any
 
 from ..errors import BarkInputError
 from ..speech import Speech
-from ..tokens import CoarseTokens, FineTokens, SemanticTokens, Tokens
-from .about import STAGES, About
+from ..tokens import KINDS, CoarseTokens, FineTokens, SemanticTokens, Tokens
+from .about import About
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Take:
     about: About = field(default_factory=About, compare=False)
 
     def __post_init__(self) -> None:
-        for kind, wanted in zip(STAGES, (SemanticTokens, CoarseTokens, FineTokens), strict=True):
+        for kind, wanted in KINDS.items():
             given = getattr(self, kind)
             if given is not None and not isinstance(given, wanted):
                 raise BarkInputError(
@@ -43,7 +43,7 @@ class Take:
     @property
     def tokens(self) -> dict[str, Tokens]:
         """The tokens that are there by their kind: "semantic", "coarse", "fine", in this order."""
-        return {kind: tokens for kind in STAGES if (tokens := getattr(self, kind)) is not None}
+        return {kind: tokens for kind in KINDS if (tokens := getattr(self, kind)) is not None}
 
     @property
     def family(self) -> str:
@@ -58,11 +58,11 @@ class Take:
     @classmethod
     def of(cls, speech: Speech, about: About | None = None) -> "Take":
         """The tokens of a speech; without `about`, only its seed is told."""
-        about = about or About(seed=dict.fromkeys(STAGES, speech.seed))
+        about = about or About(seed=dict.fromkeys(KINDS, speech.seed))
         return cls(speech.semantic, speech.coarse, speech.fine, about)
 
     @classmethod
     def wrap(cls, arrays: dict[str, Any], family: str, about: About) -> "Take":
         """From arrays by kind. Raises BarkInputError for one that cannot be such tokens."""
-        kinds = {"semantic": SemanticTokens, "coarse": CoarseTokens, "fine": FineTokens}
-        return cls(about=about, **{kind: kinds[kind](array, family) for kind, array in arrays.items()})
+        tokens: dict[str, Any] = {kind: KINDS[kind](array, family) for kind, array in arrays.items()}
+        return cls(**tokens, about=about)

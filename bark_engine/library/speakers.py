@@ -9,7 +9,6 @@ import difflib
 import hashlib
 import importlib.util
 import logging
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ..errors import BarkDownloadError, BarkFileError, BarkInputError
-from ..paths import safe_child
+from ..paths import files_in, safe_child
 from ..speaker import KEYS, MAX_ARRAY_BYTES, SpeakerPrompt, read_array
 from ..spec import SUNO
 from .download import OnProgress, announced, reason_of, transport_errors
@@ -170,27 +169,7 @@ def _missing_file(wanted: str, folders: Sequence[Path]) -> BarkFileError:
 
 def _files_in(folder: Path) -> Iterator[str]:
     """Relative names of the `.npz` files in a folder, sorted; see `list_speakers` for those left out."""
-    names = []
-    for place, folders, files in os.walk(folder, onerror=_note_unreadable):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        inside = Path(place).relative_to(folder)
-        names += [(inside / file).as_posix() for file in files if file.endswith(".npz") and not file.startswith(".")]
-    return (name for name in sorted(names, key=lambda name: (name.casefold(), name)) if _is_usable(folder, name))
-
-
-def _note_unreadable(error: OSError) -> None:
-    """Say in the log which folder is not listed; one that does not exist is simply empty."""
-    if not isinstance(error, FileNotFoundError):
-        log.warning("speaker prompts in %s are not listed: %s", error.filename, error.strerror)
-
-
-def _is_usable(folder: Path, name: str) -> bool:
-    """Whether `find_speaker` would find this very file by this name."""
-    try:
-        path = safe_child(folder, name)
-    except BarkInputError:
-        return False
-    return path == folder / name and path.is_file()
+    return files_in(folder, lambda name: name.endswith(".npz"), "speaker prompts")
 
 
 def _find_files(wanted: str, folders: Sequence[Path]) -> tuple[Path, ...]:

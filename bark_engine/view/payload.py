@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from safetensors.numpy import save
 
-from .sound import SPECTROGRAM_RATE, WAVE_RATE, spectrogram, top_hertz, wave_columns
+from .sound import SPECTROGRAM_RATE, WAVE_RATE, top_hertz, wave_columns
 from .summary import summary
 from .timeline import View
 
@@ -64,7 +64,7 @@ def make_payload(view: View, sound_file: Mapping[str, str] | None = None) -> Pay
         if view.trace.tail is not None:
             metadata["tail"] = json.dumps(dict(view.trace.tail))
     if view.audio is not None:
-        arrays |= {"wave": wave_columns(view.audio), "spectrogram": spectrogram(view.audio)}
+        arrays |= {"wave": wave_columns(view.audio), "spectrogram": view.spectrogram}
         metadata |= {"wave_rate": str(WAVE_RATE), "spectrogram_rate": str(SPECTROGRAM_RATE)}
         metadata["top_hertz"] = f"{top_hertz(view.audio.sample_rate):g}"
     if sound_file is not None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from ..audio import Audio
 from ..drawing import Colour, Image, blend, line, text, text_width, ticks
@@ -15,7 +16,7 @@ from ..tokens import Tokens
 from ..trace import Trace
 from . import colours, lanes
 from .lanes import Axis
-from .sound import SPECTROGRAM_RATE, spectrogram, top_hertz
+from .sound import SPECTROGRAM_RATE, top_hertz
 from .timeline import View
 
 WIDTH = 1_200  # pixels
@@ -56,7 +57,7 @@ def draw_view(view: View, selection: tuple[float, float]) -> Image:
 
 def _lanes(view: View, axis: Axis) -> Iterator[_Lane]:
     if view.audio is not None:
-        yield from _sound_lanes(view.audio, axis)
+        yield from _sound_lanes(view.audio, view.spectrogram, axis)
     for name, tokens in view.tokens.items():
         if view.trace is not None and view.trace.kind == name:
             yield _trace_lane(view.trace, axis, view.rate(name))
@@ -64,11 +65,10 @@ def _lanes(view: View, axis: Axis) -> Iterator[_Lane]:
             yield _semantic_lane(tokens, axis, view) if name == "semantic" else _code_lane(name, tokens, axis, view)
 
 
-def _sound_lanes(audio: Audio, axis: Axis) -> Iterator[_Lane]:
+def _sound_lanes(audio: Audio, levels: npt.NDArray[np.uint8], axis: Axis) -> Iterator[_Lane]:
     samples, rate = audio.samples, audio.sample_rate
     notes = [("waveform", colours.WAVE), (f"peak {np.abs(samples).max():.2f}", colours.DIM)]
     yield _Lane(84, notes, lambda area: lanes.paint_wave(area, axis, samples, rate))
-    levels = spectrogram(audio)
     notes = [("spectrogram", colours.TEXT), (f"0-{top_hertz(rate) / 1000:.3g} kHz", colours.DIM)]
     yield _Lane(118, notes, lambda area: lanes.paint_spectrogram(area, axis, levels, SPECTROGRAM_RATE))
 

@@ -3,17 +3,22 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
 
 from ..audio import Audio
 from ..errors import BarkInputError
-from ..spec import SUNO, BarkSpec, known_family
+from ..spec import BarkSpec, numbers_of
 from ..tokens import CoarseTokens, FineTokens, SemanticTokens, Tokens
 from ..trace import Trace
+from .sound import spectrogram
 
 ROUNDING = 0.01  # seconds: how far a hand-set end may lie behind the last sample and still mean it
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class View:
     """Any of the three kinds of tokens, a sound and a trace, to be looked at together; at least one of them.
 
@@ -52,7 +57,7 @@ class View:
     @property
     def spec(self) -> BarkSpec:
         """The numbers of that family, Suno's where they are not known here."""
-        return known_family(self.family) or SUNO
+        return numbers_of(self.family)
 
     @property
     def lengths(self) -> dict[str, float]:
@@ -68,6 +73,12 @@ class View:
     def seconds(self) -> float:
         """Length of the longest of them."""
         return max(self.lengths.values())
+
+    @cached_property
+    def spectrogram(self) -> npt.NDArray[np.uint8]:
+        """That of the sound, `[80, columns]`, measured once for the browser and the picture; needs `audio`."""
+        assert self.audio is not None
+        return spectrogram(self.audio)
 
     def rate(self, kind: str) -> float:
         """Tokens or frames of a kind per second."""
