@@ -348,6 +348,42 @@ def test_live_strips(window: Window, tmp_path: Path) -> None:
     assert unexpected(window) == []
 
 
+LONG_TEXT = "The quick brown fox jumps over the lazy dog, and then it runs all the way back to the river again."
+WATCH = """(id) => {
+    window.lengths = [];
+    const look = () => {
+        const strip = app.graph.getNodeById(id).widgets.find(({ name }) => name === "bark_live")?.strip;
+        const length = strip?.ids.length ?? 0;
+        if (length !== window.lengths.at(-1)) window.lengths.push(length);
+        if (!strip?.done) requestAnimationFrame(look);
+    };
+    look();
+}"""
+
+
+def test_a_strip_grows_while_its_stage_runs(window: Window, tmp_path: Path) -> None:
+    """In a real run: several sights of fewer tokens before the last one, which has all of them."""
+    seed = len(window.renderer)  # each its own, or the second would get the first one's tokens without a run
+    nodes = [
+        {"type": "BarkLoadModels", "at": [0, 100]},
+        {"type": "BarkTextToSemantic", "at": [380, 100], "values": {"text": LONG_TEXT, "seed": seed}},
+        {"type": "BarkInspectTokens", "at": [800, 100]},
+    ]
+    ids = window.build(nodes, [(0, "models", 1, "models"), (1, "semantic", 2, "semantic"), (1, "trace", 2, "trace")])
+    inspector = Inspector(window, ids[2])
+    Inspector(window, ids[1]).look(0.7)
+    window.page.evaluate(WATCH, ids[1])
+    run(window)
+    inspector.drawn()
+    window.page.screenshot(path=str(artefacts(tmp_path) / f"strip of a run {window.renderer}.png"))
+    lengths = window.page.evaluate("window.lengths")
+    assert lengths == sorted(lengths)
+    assert len(lengths) > 4, lengths
+    assert lengths[-1] == inspector.get("view.clip.tracks[0].columns")
+    assert inspector.get("view.clip.tracks[0].curves.ending.values.length") in (lengths[-1], lengths[-1] + 1)
+    assert unexpected(window) == []
+
+
 def unexpected(window: Window) -> list[str]:
     """Complaints of the page but those about files that a test took away on purpose; the page does not forget them."""
     return [text for text in window.complaints() if "404" not in text]

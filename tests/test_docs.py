@@ -78,3 +78,10 @@ def test_the_version_is_in_the_changelog():
     version = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     assert version
     assert f"## {version[1]}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_the_front_end_is_small():
+    """Every page of ComfyUI's loads all of it, whether Bark is used or not."""
+    scripts = list((ROOT / "web" / "js").rglob("*.js"))
+    assert scripts
+    assert sum(script.stat().st_size for script in scripts) <= 200_000
