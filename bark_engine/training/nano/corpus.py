@@ -39,7 +39,8 @@ def write_clips(
     """Speak `texts` into a data folder, with coarse and fine tokens where a codec is given.
 
     Returns the number of clips and their seconds. Texts with foreign phones, and those longer than the models' limits,
-    are left out. Clips that are there already are kept, so a run that was stopped goes on.
+    are left out. Clips that are there already are kept, so a run that was stopped goes on; what it adds sounds a little
+    other than in a run that was not (see `Espeak.read`).
     """
     on_step = on_step or silent
     (folder / TOKENS_FOLDER).mkdir(parents=True, exist_ok=True)
