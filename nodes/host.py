@@ -42,6 +42,7 @@ from ..bark_engine.view import View, make_payload
 MODELS_FOLDER = "bark"
 SPEAKERS_FOLDER = "speakers"
 TOKENS_FOLDER = "tokens"
+EXAMPLES_FOLDER = Path(__file__).parent.parent / "example_workflows"  # ComfyUI serves it, so the browser can play there
 TEMP_FOLDER = "bark"  # inside ComfyUI's temp folder, which is emptied at every start
 
 
@@ -79,9 +80,10 @@ def token_shelves() -> list[Shelf]:
 
 
 def sound_shelves() -> list[Shelf]:
-    """Where sound files are offered from: ComfyUI's input folder, then its output folder."""
+    """Where sound files are offered from: ComfyUI's input folder, its output folder, then the pack's own example."""
     given = Shelf(Path(folder_paths.get_input_directory()), deep=False)
-    return [given, Shelf(Path(folder_paths.get_output_directory()), "output")]
+    saved = Shelf(Path(folder_paths.get_output_directory()), "output")
+    return [given, saved, Shelf(EXAMPLES_FOLDER, "example", deep=False)]
 
 
 # -- placement ------------------------------------------------------------------------------------------------------

@@ -5,10 +5,10 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..bark_engine import BarkError, BarkInputError, CoarseTokens, FineTokens, SemanticTokens
-from ..bark_engine.keep import Take, load_tokens, read_sound
+from ..bark_engine.keep import About, Take, load_tokens, read_sound
 from ..bark_engine.keep.shelf import find_file, list_names
 from ..bark_engine.keep.sound_file import SUFFIXES as SOUND_SUFFIXES
-from ..bark_engine.keep.sound_file import no_tokens
+from ..bark_engine.keep.sound_file import no_tokens, read_tokens
 from ..bark_engine.keep.token_file import SUFFIXES as TOKEN_SUFFIXES
 from . import host
 from .sockets import CATEGORY, BarkCoarse, BarkFine, BarkSemantic
@@ -120,8 +120,8 @@ class LoadAudio(io.ComfyNode):
                     options=list_names(host.sound_shelves(), SOUND_SUFFIXES),
                     upload=io.UploadType.audio,
                     display_name="audio",
-                    tooltip="Sound files in ComfyUI's input folder come first, then those in its output folder. FLAC, "
-                    "Opus, MP3 and WAV can hold tokens. Press R to look again.",
+                    tooltip="Sound files in ComfyUI's input folder come first, then those in its output folder, then "
+                    "an example of this pack. FLAC, Opus, MP3 and WAV can hold tokens. Press R to look again.",
                 )
             ],
             outputs=[
@@ -179,7 +179,17 @@ def take_of(
     """The tokens that reached a node, with what the graph says about them; None where nothing is connected."""
     if semantic is None and coarse is None and fine is None:
         return None
-    return Take(semantic, coarse, fine, about_tokens(cls.hidden.prompt, cls.hidden.unique_id))
+    return Take(semantic, coarse, fine, about_tokens(cls.hidden.prompt, cls.hidden.unique_id, of_file=_about_file))
+
+
+def _about_file(loader: str, name: str) -> About:
+    """What a file of Load Tokens or Load Bark Audio says about its tokens; nothing where it cannot be read any more."""
+    try:
+        if loader == "BarkLoadTokens":
+            return load_tokens(find_file(name, host.token_shelves(), TOKEN_SUFFIXES)).about
+        return read_tokens(find_file(name, host.sound_shelves(), SOUND_SUFFIXES)).about
+    except BarkError:
+        return About()
 
 
 def _wires(take: Take | None, missing: str) -> list[Any]:

@@ -1,10 +1,11 @@
 """What a graph says about the tokens on a wire: text, voice, models, seeds and knobs, read from the nodes in front.
 
 Only what is certain is told. Two nodes that could both be the source, a value that comes through a wire (but from one
-of ComfyUI's Primitive nodes), and everything about a speaker made in between are left out.
+of ComfyUI's Primitive nodes), and everything about a speaker made in between are left out. Tokens from a file are what
+the file says of them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..bark_engine.errors import BarkInputError
@@ -12,37 +13,75 @@ from ..bark_engine.keep import About
 from ..bark_engine.keep.about import STAGES
 
 Prompt = Mapping[str, Any]
+OfFile = Callable[[str, str], About]  # class of a node that loads, name of its file → what the file says
 
 STAGE_NODES = {"BarkTextToSemantic": "semantic", "BarkSemanticToCoarse": "coarse", "BarkCoarseToFine": "fine"}
 ONE_BOX = "BarkTextToSpeech"
+LOADERS = {"BarkLoadTokens": ("file", 0), "BarkLoadAudio": ("audio", 1)}  # where the name is; slot of semantic tokens
 _KNOBS = {"text_temperature": "semantic", "coarse_temperature": "coarse", "fine_temperature": "fine"}
 _NO_KNOBS = ("text", "seed", "models", "speaker")
 _ASIDE = ("models", "speaker", "audio", "trace")  # wires that bring no tokens
 _SPEAKER_NAMES = {"BarkLoadSpeakerPrompt": "speaker", "BarkMakeSpeakerPrompt": "name"}
 
 
-def about_tokens(prompt: Prompt | None, node: str | None, inputs: Sequence[str] = STAGES) -> About:
-    """What the prompt (API format) says about the tokens that reach these inputs of a node; nothing is invented."""
+def about_tokens(
+    prompt: Prompt | None,
+    node: str | None,
+    inputs: Sequence[str] = STAGES,
+    of_file: OfFile = lambda loader, name: About(),
+) -> About:
+    """What the prompt (API format) says about the tokens that reach these inputs of a node; nothing is invented.
+
+    `of_file` is asked about files that tokens come from.
+    """
     makers: dict[str, set[str]] = {stage: set() for stage in STAGES}
     graph = prompt or {}
     given = _inputs(graph, str(node))
     for name in inputs:
         _follow(graph, given.get(name), makers, set())
-    certain = {stage: next(iter(found)) for stage, found in makers.items() if len(found) == 1}
-    nodes = set(certain.values())
-    text = _constant(graph, _inputs(graph, certain["semantic"]).get("text")) if "semantic" in certain else None
-    seeds = {stage: _constant(graph, _inputs(graph, maker).get("seed")) for stage, maker in certain.items()}
-    told = {
-        "text": text if isinstance(text, str) else "",
-        "speaker": _one(_speaker(graph, maker) for maker in nodes),
-        "models": _one(_models(graph, maker) for maker in nodes),
-        "seed": {stage: seed for stage, seed in seeds.items() if isinstance(seed, int)},
-        "sampling": {stage: knobs for stage, maker in certain.items() if (knobs := _knobs(graph, maker, stage))},
-    }
+    told: dict[str, dict[str, Any]] = {}  # by stage
+    for stage, found in makers.items():
+        if len(found) == 1:
+            (maker,) = found
+            loaded = _file_of(graph, maker)
+            told[stage] = of_file(*loaded).to_json() if loaded else _widgets(graph, maker, stage)
     try:
-        return About(**told)
+        return About(
+            text=told.get("semantic", {}).get("text", ""),
+            speaker=_one(source.get("speaker", "") for source in told.values()),
+            models=_one(source.get("models", "") for source in told.values()),
+            seed=_by_stage(told, "seed"),
+            sampling=_by_stage(told, "sampling"),
+        )
     except BarkInputError:  # a widget with a value that no file should say; the node in front has refused it, too
         return About()
+
+
+def _by_stage(told: Mapping[str, Mapping[str, Any]], field: str) -> dict[str, Any]:
+    """What each stage's own source says about that stage."""
+    return {stage: source[field][stage] for stage, source in told.items() if stage in source.get(field, {})}
+
+
+def _widgets(graph: Prompt, maker: str, stage: str) -> dict[str, Any]:
+    """What a stage node says about its tokens, in the form of `About.to_json`."""
+    inputs = _inputs(graph, maker)
+    text, seed = (_constant(graph, inputs.get(name)) for name in ("text", "seed"))
+    knobs = _knobs(graph, maker, stage)
+    return {
+        "text": text if isinstance(text, str) else "",
+        "speaker": _speaker(graph, maker),
+        "models": _models(graph, maker),
+        "seed": {stage: seed} if isinstance(seed, int) else {},
+        "sampling": {stage: knobs} if knobs else {},
+    }
+
+
+def _file_of(graph: Prompt, maker: str) -> tuple[str, str] | None:
+    """Class of the node and name of its file, for a node that loads one."""
+    kind = _class_of(graph, maker)
+    if kind not in LOADERS:
+        return None
+    return kind, str(_constant(graph, _inputs(graph, maker).get(LOADERS[kind][0])))
 
 
 def _follow(graph: Prompt, value: Any, makers: dict[str, set[str]], seen: set[tuple[str, int]]) -> None:
@@ -55,6 +94,11 @@ def _follow(graph: Prompt, value: Any, makers: dict[str, set[str]], seen: set[tu
     kind = _class_of(graph, node)
     if kind == ONE_BOX:
         for stage in STAGES[:slot]:  # its outputs are the sound, then the stages in their order
+            makers[stage].add(node)
+        return
+    if kind in LOADERS:
+        which = slot - LOADERS[kind][1]
+        for stage in STAGES[: which + 1] if 0 <= which < len(STAGES) else ():
             makers[stage].add(node)
         return
     if kind in STAGE_NODES:

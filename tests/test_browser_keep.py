@@ -32,6 +32,12 @@ DROP = """async ({ name, type, content }) => {
 NODES = """() => (app.rootGraph ?? app.graph).nodes.map((node) =>
     [node.type, Object.fromEntries((node.widgets ?? []).map((widget) => [widget.name, widget.value]))])"""
 
+CHOOSE = """([id, name]) => {
+    const widget = app.graph.getNodeById(id).widgets.find((one) => one.name === "audio");
+    widget.value = name;
+    widget.callback(name);
+}"""
+
 
 def drop(window: Window, path: Path, wanted: str) -> list[tuple[str, dict[str, Any]]]:
     """Drop a file on an empty canvas; the nodes that are there when one of the wanted type is."""
@@ -94,6 +100,22 @@ def test_the_player_of_load_bark_audio_plays(window: Window, tmp_path: Path) -> 
     node = window.saved()["nodes"][0]["id"]
     assert "played" in window.player(node)
     assert window.play(node)["duration"] == pytest.approx(5.0, abs=0.05)
+    assert window.complaints() == []
+
+
+def test_the_packs_example_plays_on_the_node_and_others_after_it(window: Window, tmp_path: Path) -> None:
+    name = f"chosen {window.renderer.replace(' ', '_')}.flac"
+    drop(window, make(tmp_path, ".flac", {}, name.removesuffix(".flac")), "BarkLoadAudio")
+    node = window.saved()["nodes"][0]["id"]
+    for chosen, address, seconds in [
+        ("spoken_by_nano.flac [example]", "/workflow_templates/bark-inside-out/spoken_by_nano.flac", 2.56),
+        (name, "/view?filename=chosen", 5.0),
+    ]:
+        window.page.evaluate(CHOOSE, [node, chosen])
+        assert window.answers[window.player(node, address)] in (200, 206)
+        assert window.play(node)["duration"] == pytest.approx(seconds, abs=0.05)
+        assert [inputs["inputs"]["audio"] for inputs in window.prompt().values()] == [chosen]
+    assert not [url for url in window.answers if "example%5D" in url]  # nobody is asked for what /view does not know
     assert window.complaints() == []
 
 

@@ -16,6 +16,7 @@ from support.sound import read_sound
 from support.standin.host import StandInHost
 
 WORKFLOW = {"nodes": [{"id": 1, "title": "♪"}], "links": []}
+EXAMPLE = "spoken_by_nano.flac"  # in the folder of the example workflows
 
 
 def tokens_folder(host: Host) -> Path:
@@ -234,6 +235,18 @@ def test_a_sound_remembers_its_tokens(host: Host, file_format: str) -> None:
     assert told["semantic"]["kind"] == "SemanticTokens"
 
 
+def test_a_text_goes_on_from_file_to_file(host: Host) -> None:
+    """Tokens that came from a sound and were rendered anew still say what was said."""
+    graph = Graph()
+    load = graph.add("BarkLoadAudio", audio=f"{EXAMPLE} [example]")
+    models = graph.add("BarkLoadModels", models="nano")
+    coarse = graph.add("BarkSemanticToCoarse", models=models, semantic=load.out(1), seed=5)
+    save = graph.add("BarkSaveTokens", semantic=load.out(1), coarse=coarse)
+    told = load_take(saved_take(host, run(host, graph), save)).about
+    assert told.text == "Everything that I say is kept in this file."
+    assert told.seed == {"semantic": 0, "coarse": 5}
+
+
 def test_a_sound_without_tokens_is_still_a_sound(host: Host) -> None:
     graph = Graph()
     graph.add("BarkSaveAudio", audio=graph.add("ProbeSound", samples=2_400, channels=2), filename_prefix="kept/plain")
@@ -245,6 +258,42 @@ def test_a_sound_without_tokens_is_still_a_sound(host: Host) -> None:
     assert result.status == "success", result.message
     assert json.loads(result.ui[sound.key]["text"][0])["shape"] == [1, 2, 2_400]
     assert "sound without tokens" in result.blocked[fine.key]
+
+
+def test_a_fresh_installation_has_a_sound_to_choose(
+    standin: StandInHost, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import folder_paths
+
+    for name in ("get_input_directory", "get_output_directory"):
+        monkeypatch.setattr(folder_paths, name, lambda: str(tmp_path))
+    options = standin.object_info()["BarkLoadAudio"]["input"]["required"]["audio"][1]["options"]
+    assert options == [f"{EXAMPLE} [example]"]
+
+
+def test_the_packs_own_sound_is_offered_last_and_brings_its_tokens(host: Host) -> None:
+    same_name = host.base / "input" / EXAMPLE
+    same_name.write_bytes(b"a file of the user")
+    options = host.object_info()["BarkLoadAudio"]["input"]["required"]["audio"][1]["options"]
+    same_name.unlink()
+    assert EXAMPLE in options
+    assert options[-1] == f"{EXAMPLE} [example]"
+    graph = Graph()
+    load = graph.add("BarkLoadAudio", audio=options[-1])
+    decoded = graph.add("BarkDecodeFineTokens", models=graph.add("BarkLoadModels", models="nano"), fine=load.out(3))
+    wires = {"audio": load.out(0), "semantic": load.out(1), "coarse": load.out(2), "fine": load.out(3)}
+    told = probed(host, graph, {**wires, "decoded": decoded})
+    assert [told[name]["kind"] for name in wires] == ["AUDIO", "SemanticTokens", "CoarseTokens", "FineTokens"]
+    assert told["decoded"]["shape"] == told["audio"]["shape"]
+
+
+def test_only_sounds_of_the_examples_can_be_chosen(host: Host) -> None:
+    for name, words in {"all_stages.json": "cannot be chosen", f"../{EXAMPLE}": "upwards"}.items():
+        graph = Graph()
+        graph.add("ProbeValue", value=graph.add("BarkLoadAudio", audio=f"{name} [example]"))
+        result = run(host, graph)
+        assert result.status == "refused"
+        assert words in result.message
 
 
 def test_one_set_of_tokens_is_not_given_to_a_batch_of_clips(host: Host) -> None:
@@ -369,6 +418,32 @@ def test_a_speaker_made_on_the_way_brings_no_text_of_its_own(standin: StandInHos
     assert (told.text, told.speaker, told.seed) == ("New.", "me", {"semantic": 2})
     mixed = graph.add("BarkTextToSemantic", text="New.", seed=2, speaker=graph.add("SomeMixer", speaker=voice))
     assert about(standin, graph, semantic=mixed).speaker == ""
+
+
+def test_a_file_tells_what_no_node_can(standin: StandInHost) -> None:
+    """Tokens from a file: its words about the kinds that come from it, and none about those made anew."""
+    upstream = standin.module("nodes.upstream")
+    own = type(upstream.about_tokens(None, None))
+    in_file = own("Kept.", "low", "nano", {"semantic": 1, "coarse": 2}, {"coarse": {"temperature": 0.5}}, "1")
+    asked: list[tuple[str, str]] = []
+
+    def of_file(loader: str, name: str) -> Any:
+        asked.append((loader, name))
+        return in_file
+
+    graph = Graph()
+    loader = graph.add("BarkLoadAudio", audio="kept.flac")
+    coarse = graph.add("BarkSemanticToCoarse", semantic=loader.out(1), seed=7)
+    save = graph.add("BarkSaveTokens", semantic=loader.out(1), coarse=coarse)
+    told = upstream.about_tokens(graph, save.key, of_file=of_file)
+    assert set(asked) == {("BarkLoadAudio", "kept.flac")}
+    assert (told.text, told.seed) == ("Kept.", {"semantic": 1, "coarse": 7})
+    assert told.sampling["coarse"]["temperature"] == 0.7  # the node's own, and not the file's
+    save = graph.add("BarkSaveTokens", fine=graph.add("BarkLoadTokens", file="take.safetensors").out(2))
+    told = upstream.about_tokens(graph, save.key, of_file=of_file)
+    assert asked[-1] == ("BarkLoadTokens", "take.safetensors")
+    assert (told.text, told.speaker, told.models) == ("Kept.", "low", "nano")
+    assert (told.seed, told.sampling) == ({"semantic": 1, "coarse": 2}, {"coarse": {"temperature": 0.5}})
 
 
 def test_models_of_several_sets_are_named_one_by_one(standin: StandInHost) -> None:

@@ -66,7 +66,7 @@ def test_all_of_sunos_voices_are_offered(host: Host) -> None:
 
 
 def test_the_pack_brings_its_front_end_and_help(host: Host) -> None:
-    """Served under the folder's name: the scripts that the browser loads, the help page of a node, the examples."""
+    """Served under the folder's name: the scripts that the browser loads, help pages, the examples and their sound."""
     if not host.real:
         assert host.pack.WEB_DIRECTORY == "./web"
         return
@@ -79,3 +79,5 @@ def test_the_pack_brings_its_front_end_and_help(host: Host) -> None:
         assert host.server.get(f"/extensions/{PACK_NAME}/docs/{node}.md").strip()
     examples = {path.stem for path in (PACK / "example_workflows").glob("*.json")}
     assert examples <= set(host.server.get_json("/workflow_templates").get(PACK_NAME, []))
+    for sound in (PACK / "example_workflows").glob("*.flac"):  # from where the player of Load Bark Audio takes it
+        assert host.server.get(f"/api/workflow_templates/{PACK_NAME}/{sound.name}") == sound.read_bytes()

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import shlex
 import shutil
 import struct
 import subprocess
@@ -20,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_keep_text import ABOUT, random_take
 
-from bark_engine import BarkFileError, BarkInputError
+from bark_engine import Bark, BarkFileError, BarkInputError
 from bark_engine.audio_files import FORMATS, save_audio
 from bark_engine.keep import load_take, read_sound, read_tokens, tokens_tag
 from bark_engine.keep import sound_file as sound_file_module
@@ -29,6 +30,7 @@ from support.sound import read_sound as read_by_pyav
 RATE = 24_000
 WORKFLOW = {"prompt": json.dumps({"1": {"inputs": {"text": "{♪}"}}}), "workflow": json.dumps({"nodes": [{}]})}
 TAKE = random_take(frames=75 * 2)
+EXAMPLES = Path(__file__).resolve().parent.parent / "example_workflows"
 
 
 def tone(seconds: float = 2.0, channels: int = 1) -> np.ndarray:
@@ -122,6 +124,31 @@ def test_a_program_that_copies_tags_keeps_the_tokens(tmp_path: Path) -> None:
             target.mux(stream.encode(frame))
         target.mux(stream.encode(None))
     assert read_tokens(copy) == TAKE
+
+
+# -- the sound that comes with the pack ----------------------------------------------------------------------------
+
+
+def test_the_example_is_the_sound_of_its_tokens() -> None:
+    """The codec that comes with the pack makes it, but for the rounding to 16 bits."""
+    path = EXAMPLES / "spoken_by_nano.flac"
+    sound = read_sound(path)
+    assert sound.take is not None
+    assert list(sound.take.tokens) == ["semantic", "coarse", "fine"]
+    assert path.stat().st_size < 150_000
+    decoded = Bark.load("nano").decode(sound.take.fine)
+    assert (sound.samples.shape, sound.sample_rate) == ((1, len(decoded.samples)), decoded.sample_rate)
+    assert np.abs(decoded.samples - sound.samples[0]).max() <= 1 / 2**15
+    assert np.abs(sound.samples).max() > 0.1
+
+
+def test_the_example_says_what_its_readme_says() -> None:
+    about = read_tokens(EXAMPLES / "spoken_by_nano.flac").about
+    commands = [line for line in (EXAMPLES / "README.md").read_text().splitlines() if "bark_engine" in line]
+    _, _, _, text, *rest = shlex.split(commands[0])
+    assert rest == ["-o", "example_workflows/spoken_by_nano.flac", "--keep-tokens"]
+    assert (about.text, about.models, about.speaker) == (text, "nano", "")
+    assert about.seed == {"semantic": 0, "coarse": 0, "fine": 0}
 
 
 # -- the sound -----------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ _FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
     *("--disable-sync", "--no-first-run", "--autoplay-policy=no-user-gesture-required", "--mute-audio"),
 )
+_SCREEN = {"viewport": {"width": 1920, "height": 1080}}
 _READY = """() => window.app?.extensionManager && document.querySelector("#graph-canvas")
     && window.LiteGraph?.registered_node_types?.BarkSaveAudio && !document.querySelector(".p-blockui-mask")"""
 # ComfyUI opens its own example when everything else is there, and some versions miss its models aloud.
@@ -48,6 +49,10 @@ _FIND_AUDIO = """(id) => {
         ?? node.widgets?.find((widget) => widget.name === "audioUI")?.element;
     return element?.isConnected && element.src ? element : null;
 }"""
+_AUDIO_IS_READY = f"""([id, part]) => {{
+    const audio = ({_FIND_AUDIO})(id);
+    return audio?.src.includes(part) && audio.readyState >= 1;
+}}"""
 # From far away the classic canvas leaves out what lies over it.
 _LOOK_AT = """(id) => {
     app.canvas.ds.scale = 1;
@@ -134,10 +139,10 @@ class Window:
         name, details = self.page.evaluate(_RUN, SECONDS_TO_RUN)
         return name, details
 
-    def player(self, node: int) -> str:
-        """Look at the node and wait for its player; the address of its sound."""
+    def player(self, node: int, part: str = "") -> str:
+        """Look at the node and wait for its player, of an address with this part in it; the address of its sound."""
         self.page.evaluate(_LOOK_AT, node)
-        self.page.wait_for_function(f"(id) => ({_FIND_AUDIO})(id)?.readyState >= 1", arg=node, timeout=20_000)
+        self.page.wait_for_function(_AUDIO_IS_READY, arg=[node, part], timeout=20_000)
         return self.page.evaluate(f"(id) => ({_FIND_AUDIO})(id).src", node)
 
     def play(self, node: int) -> dict[str, float]:
@@ -202,8 +207,11 @@ class Window:
 
 
 @contextmanager
-def windows(server: ComfyServer) -> Iterator[Callable[[str], Window]]:
-    """Opens a window for a renderer of `RENDERERS`, one for each; all are closed at the end."""
+def windows(server: ComfyServer, **screen: Any) -> Iterator[Callable[[str], Window]]:
+    """Opens a window for a renderer of `RENDERERS`, one for each; all are closed at the end.
+
+    `screen` are Playwright's words for a page, such as `viewport` and `device_scale_factor`; else 1920 × 1080 pixels.
+    """
     from playwright.sync_api import sync_playwright
 
     opened: dict[str, Window] = {}
@@ -212,7 +220,7 @@ def windows(server: ComfyServer) -> Iterator[Callable[[str], Window]]:
 
         def window(renderer: str) -> Window:
             if renderer not in opened:
-                opened[renderer] = _open(chromium, server, renderer)
+                opened[renderer] = _open(chromium, server, renderer, {**_SCREEN, **screen})
             return opened[renderer]
 
         yield window
@@ -236,7 +244,7 @@ def overlaps(boxes: list[tuple[str, float, float, float, float]]) -> list[str]:
     return found
 
 
-def _open(chromium: Any, server: ComfyServer, renderer: str) -> Window:
+def _open(chromium: Any, server: ComfyServer, renderer: str, screen: dict[str, Any]) -> Window:
     settings = {
         "Comfy.TutorialCompleted": True,
         "Comfy.VueNodes.Enabled": renderer != "classic",
@@ -245,7 +253,7 @@ def _open(chromium: Any, server: ComfyServer, renderer: str) -> Window:
     for setting, value in settings.items():
         status, _ = server.post_json(f"/settings/{setting}", value)
         assert status == 200, setting
-    page = chromium.new_page(viewport={"width": 1920, "height": 1080})
+    page = chromium.new_page(**screen)
     window = Window(page, renderer)
     page.goto(server.url)
     page.wait_for_function(_READY, timeout=SECONDS_TO_LOAD * 1000)
