@@ -36,6 +36,20 @@ GRAPH = (
 )
 
 
+# What the view writes when it is drawn anew: [text, x, width] in CSS pixels.
+TEXTS = """await (async () => {
+    const seen = [], { prototype } = CanvasRenderingContext2D, { fillText } = prototype;
+    prototype.fillText = function (text, x, y) {
+        seen.push([text, x, this.measureText(text).width]);
+        return fillText.call(this, text, x, y);
+    };
+    view.refresh();
+    while (view.frame) await new Promise(requestAnimationFrame);
+    prototype.fillText = fillText;
+    return seen;
+})()"""
+
+
 @pytest.fixture
 def built(window: Window) -> tuple[Window, Inspector, Inspector, list[int]]:
     """A take that is looked at, and what Trim Tokens leaves of it: window, both inspectors, the ids of the nodes."""
@@ -304,6 +318,24 @@ def test_nothing_is_left_behind(long_view: Any) -> None:
     gone = "[old.listeners.signal.aborted, old.player.audio, old.clip, old.element.isConnected]"
     assert page.evaluate(f"() => {gone}") == [True, None, None, False]
     assert unexpected(inspector.window) == []
+
+
+def test_a_long_reason_is_cut_to_its_lane(host: RealHost, window: Window) -> None:
+    """The flag of a tail stays on the lanes of a narrow view, in words that end with "…"."""
+    tail = {"step": 200, "seconds": 4.0, "reason": 4 * "Speech ends at 4 s: the model saw its end, but went on. "}
+    write_view(host.base / "temp" / FOLDER / "tail.safetensors", 8.0, tail=tail)
+    (node,) = window.build([{"type": "BarkInspectTokens", "at": [100, 100], "size": [470, 700]}], [])
+    inspector = Inspector(window, node)
+    inspector.look()
+    inspector.show("tail.safetensors")
+    inspector.drawn()
+    texts = inspector.get(TEXTS)
+    ((text, x, width),) = [found for found in texts if found[0].startswith("Speech")]
+    left, right = inspector.get("[view.geometry().left, view.geometry().left + view.geometry().width]")
+    assert text.endswith("…")
+    assert left <= x
+    assert x + width <= right
+    assert width > (right - left) / 3
 
 
 def test_live_strips(window: Window, tmp_path: Path) -> None:

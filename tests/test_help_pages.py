@@ -1,4 +1,4 @@
-"""The help page of each node names everything that the node shows: its title, every input and every output."""
+"""The help page of each node names everything that the node shows: title, inputs, outputs; and has a picture of it."""
 
 import re
 from typing import Any
@@ -27,6 +27,27 @@ def test_the_page_describes_the_node(node: str) -> None:
         assert f"**{label}**" in outputs
     assert "\n## Recipe" in page
     assert "\n## When it refuses" in page
+
+
+@pytest.mark.parametrize("node", sorted(snapshot()))
+def test_the_page_has_a_picture_of_the_node(node: str) -> None:
+    found = pictures(node)
+    assert found
+    for alt, file in found:
+        assert len(alt) >= 15, "what is seen, in words"
+        assert (FOLDER / file).read_bytes()[:3] == b"\xff\xd8\xff", "JPEG; Python knows no type for .webp before 3.13"
+        assert 2_000 < (FOLDER / file).stat().st_size < 40_000
+
+
+def test_pictures_are_few_bytes_and_all_of_them_are_shown() -> None:
+    shown = {FOLDER / file for node in snapshot() for _, file in pictures(node)}
+    assert shown == set((FOLDER / "pictures").iterdir())
+    assert sum(path.stat().st_size for path in shown) < 600_000
+
+
+def pictures(node: str) -> list[tuple[str, str]]:
+    """Alternative text and file, relative to the page, of each picture on the node's page."""
+    return re.findall(r"^!\[(.+)\]\((\S+)\)$", (FOLDER / f"{node}.md").read_text(encoding="utf-8"), re.MULTILINE)
 
 
 def rows_of(page: str) -> list[tuple[str, str]]:

@@ -152,25 +152,35 @@ function endings(ctx, view, boxes) {
     ctx.lineTo(x, bottom);
     ctx.stroke();
     ctx.setLineDash([]);
-    flag(ctx, mark, x, { top, bottom, right: left + width }, taken, theme);
+    flag(ctx, mark, x, { top, bottom, left, right: left + width }, taken, theme);
   }
 }
 
-/** The name of a mark at its line, in the first row where it covers no other. */
-function flag(ctx, { text, colour }, x, { top, bottom, right }, taken, theme) {
+/** The name of a mark at its line, in the first row where it covers no other; cut where the lane is too narrow. */
+function flag(ctx, mark, x, { top, bottom, left, right }, taken, theme) {
   ctx.font = SMALL;
+  const text = fitted(ctx, mark.text, Math.max(right - x, x - left) - 8);
   const width = ctx.measureText(text).width + 8;
   const from = x + width > right ? x - width : x;
   const rows = Math.max(Math.floor((bottom - top) / 14), 1);
   const free = (row) => taken.every(([other, start, end]) => other !== row || from + width < start || from > end);
   const row = Math.max([...Array(rows).keys()].findIndex(free), 0);
   taken.push([row, from, from + width]);
-  ctx.fillStyle = colour;
+  ctx.fillStyle = mark.colour;
   ctx.fillRect(from, top + 1 + row * 14, width, 13);
   ctx.fillStyle = theme.dark ? "#1b1b1b" : "#fff";
   ctx.textAlign = "left";
   ctx.textBaseline = "middle";
   ctx.fillText(text, from + 4, top + 8 + row * 14);
+}
+
+/** As much of a text as a width in pixels has room for. */
+function fitted(ctx, text, width) {
+  let shown = text;
+  for (let length = text.length - 1; length > 0 && ctx.measureText(shown).width > width; length--) {
+    shown = `${text.slice(0, length).trimEnd()}…`;
+  }
+  return shown;
 }
 
 function scrollbar(ctx, view) {
