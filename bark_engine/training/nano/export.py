@@ -22,7 +22,7 @@ from .phones import semantic_vocabulary
 from .voices import VOICES
 
 SHARPER = {"text": {"lm_head.weight": 2.0}, "coarse": {"lm_head.weight": 1.4}}
-"""What logits are multiplied with: networks this small speak best at temperatures of 0.35 and 0.5, and Suno's is 0.7."""
+"""What logits are multiplied with: networks this small read best at temperatures of 0.35 and 0.5; Suno's is 0.7."""
 NARROWED = ("text", "coarse")  # whose attention and MLP are int8; it moves their distributions by a thousandth
 MAX_BYTES = 16_000_000
 SPEAKER_SECONDS = 1.6  # of a voice, and up to twice as much; what follows in training is a past of this length
