@@ -10,6 +10,7 @@ draws in software here, without a graphics card.
 """
 
 import argparse
+import json
 import statistics
 import sys
 import tempfile
@@ -20,7 +21,7 @@ sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
 
 from support.browser import RENDERERS, Window, windows
 from support.comfy_server import find_comfyui, running_server
-from support.inspector import FOLDER, Inspector, write_view
+from support.inspector import FOLDER, Inspector, executed, write_view
 
 CLIPS = {"15 s": 15.0, "10 min": 600.0}  # name → seconds
 NODE = {"type": "BarkInspectTokens", "at": [60, 100], "size": [1200, 800]}
@@ -112,18 +113,13 @@ def measure(window: Window, frames: int) -> None:
         inspector = Inspector(window, node)
         inspector.look()
         file = f"{name}.safetensors"
-        shown = f'app.api.dispatchCustomEvent("executed", {message(node, file)})'
+        shown = f'app.api.dispatchCustomEvent("executed", {json.dumps(executed(node, file))})'
         count, longest = inspector.get(FIRST_SIGHT.replace("SHOW", shown))
         print(f"{name:8} {'first sight':20} {'':10} {'':7} {longest:8.1f}   in {count} frames")
         for what, move in MOVES.items():
             times, drawing = inspector.get(MEASURE.replace("COUNT", str(frames)).replace("MOVE", move))
             columns = [*share(times), max(times), *share(drawing)]
             print("{:8} {:20} {:10.1f} {:7.1f} {:8.1f} {:12.1f} {:7.1f}".format(name, what, *columns))
-
-
-def message(node: int, file: str) -> str:
-    """What the server says when the node has run, as JavaScript."""
-    return f'{{node: "{node}", output: {{bark_view: [{{filename: "{file}", subfolder: "{FOLDER}", type: "temp"}}]}}}}'
 
 
 def share(times: list[Any]) -> tuple[float, float]:

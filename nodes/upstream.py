@@ -6,6 +6,7 @@ the file says of them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from ..bark_engine.errors import BarkInputError
@@ -32,8 +33,9 @@ def about_tokens(
 ) -> About:
     """What the prompt (API format) says about the tokens that reach these inputs of a node; nothing is invented.
 
-    `of_file` is asked about files that tokens come from.
+    `of_file` is asked about files that tokens come from, once for each.
     """
+    of_file = cache(of_file)  # a file may have made all three kinds
     makers: dict[str, set[str]] = {stage: set() for stage in STAGES}
     graph = prompt or {}
     given = _inputs(graph, str(node))

@@ -5,7 +5,7 @@ always multiplies in bfloat16, which a processor without instructions for it emu
 3.0 s for nano's coarse network, and this one 0.2 s (docs/log.md). Where bfloat16 is fast, this one uses it, too.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import groupby
 from typing import Any
 
@@ -48,18 +48,13 @@ class Muon(torch.optim.Optimizer):
                     )
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Move every weight that has a gradient. `closure` is called first where one is given, as torch's are."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Move every weight that has a gradient; without the closure that some of torch's optimizers call."""
         for group in self.param_groups:
             moved = [weight for weight in group["params"] if weight.grad is not None]
             # Matrices of one shape are multiplied together: a layer's are small.
             for _, alike in groupby(sorted(moved, key=_shape), key=_shape):
                 self._move(list(alike), group)
-        return loss
 
     def _move(self, weights: list[Tensor], group: dict[str, Any]) -> None:
         rows, columns = weights[0].shape

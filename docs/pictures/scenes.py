@@ -96,6 +96,11 @@ DECODE = folded("decode", "BarkDecodeFineTokens")
 SAVE = Node("save", "BarkSaveAudio", width=300)
 SPEAK = Node("speak", "BarkTextToSpeech", {"text": "And now you know my voice.", "seed": 8}, width=330)
 RANGE = {"start": 1.15, "end": 2.3}
+EVERYTHING_IN_VIEW = [
+    chain("say", "coarse", "fine", "decode"),
+    "say.semantic look.semantic, coarse.coarse look.coarse, fine.fine look.fine",
+    "decode.audio look.audio, say.trace look.trace",
+]
 
 SCENES = {
     "BarkLoadModels": Scene(
@@ -169,13 +174,9 @@ SCENES = {
     "BarkInspectTokens": Scene(
         [
             stairs(MODEL, say(), COARSE, FINE, DECODE, step=20),
-            [view("look", width=640, height=620, start=1.15, end=2.3)],
+            [view("look", width=640, height=620, **RANGE)],
         ],
-        [
-            chain("say", "coarse", "fine", "decode"),
-            "say.semantic look.semantic, coarse.coarse look.coarse, fine.fine look.fine",
-            "decode.audio look.audio, say.trace look.trace",
-        ],
+        EVERYTHING_IN_VIEW,
         bytes=34_000,
         playhead=1.6,
     ),
@@ -345,13 +346,9 @@ SCENES = {
                 *(MODEL, 50, Node("say", "BarkTextToSemantic", {"text": SENTENCE, "seed": 4}, width=300)),
                 *(50, *stairs(COARSE, FINE, DECODE, start=60)),
             ],
-            [view("look", width=1100, height=780, start=1.15, end=2.3)],
+            [view("look", width=1100, height=780, **RANGE)],
         ],
-        [
-            chain("say", "coarse", "fine", "decode"),
-            "say.semantic look.semantic, coarse.coarse look.coarse, fine.fine look.fine",
-            "decode.audio look.audio, say.trace look.trace",
-        ],
+        EVERYTHING_IN_VIEW,
         width=1400,
         bytes=300_000,
         playhead=1.6,

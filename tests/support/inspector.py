@@ -67,9 +67,7 @@ class Inspector:
 
     def show(self, file: str) -> None:
         """The message of the server that a view file is there."""
-        references = [{"filename": file, "subfolder": FOLDER, "type": "temp"}]
-        detail = {"node": str(self.node), "display_node": str(self.node), "output": {"bark_view": references}}
-        self.page.evaluate("(detail) => app.api.dispatchCustomEvent('executed', detail)", detail)
+        self.page.evaluate("(detail) => app.api.dispatchCustomEvent('executed', detail)", executed(self.node, file))
 
     def colours(self) -> int:
         """How many different colours are on the canvas."""
@@ -104,6 +102,12 @@ class Inspector:
         """The values of the widgets `start` and `end`."""
         node = next(node for node in self.window.saved()["nodes"] if node["id"] == self.node)
         return [round(value, 3) for value in node["widgets_values"][:2]]
+
+
+def executed(node: int, file: str) -> dict[str, Any]:
+    """What the server tells the browser when the node has run and left a view file."""
+    references = [{"filename": file, "subfolder": FOLDER, "type": "temp"}]
+    return {"node": str(node), "display_node": str(node), "output": {"bark_view": references}}
 
 
 def write_view(path: Path, seconds: float, seed: int = 0, **metadata: Any) -> dict[str, np.ndarray]:
