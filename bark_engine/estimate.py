@@ -20,6 +20,7 @@ from .atomic import replacing
 from .checkpoint import StageFile, weight_bytes
 from .codec import CodecShape
 from .fine import plan_windows
+from .graphs import bucket
 from .library.places import cache_folder
 from .many import FINE_ROWS, Request
 from .precision import cache_dtype, name_of
@@ -73,12 +74,14 @@ def estimate(bark: "Bark", requests: Sequence[Request], rows: int, dtype: str, d
     files = (bark.models.text, bark.models.coarse, bark.models.fine, bark.models.codec)
     dtypes = {file.stage: bark.manager.dtype(dtype, device, file, rows) for file in files}
     weights = sum(_resident_weights(file, dtypes[file.stage]) for file in files)
+    kept = sum(_kept(file, dtypes[file.stage], device, rows) for file in files) if bark.graphs else 0
     longest = max((_speech_seconds(request, bark.spec) for request in requests), default=0.0)
-    working = max(_working(file, bark.spec, dtypes[file.stage], device, rows, longest) for file in files)
+    own = rows if not bark.graphs or any(map(_draws_by_itself, requests)) else 0
+    working = max(_working(file, bark.spec, dtypes[file.stage], device, rows, own, longest) for file in files)
     spoken = sum(_speech_seconds(request, bark.spec) for request in requests)
     speed = stored_speed(_key(bark, dtypes, device))
     seconds = None if speed is None else _seconds(bark.spec, requests, rows, speed)
-    return Estimate(weights + working, weights, working, spoken, seconds)
+    return Estimate(weights + kept + working, weights, kept + working, spoken, seconds)
 
 
 def _resident_weights(file: StageFile, dtype: torch.dtype) -> int:
@@ -94,9 +97,9 @@ def _resident_weights(file: StageFile, dtype: torch.dtype) -> int:
 
 
 def _working(
-    file: StageFile, spec: BarkSpec, dtype: torch.dtype, device: torch.device, rows: int, seconds: float
+    file: StageFile, spec: BarkSpec, dtype: torch.dtype, device: torch.device, rows: int, caches: int, seconds: float
 ) -> int:
-    """What a stage takes beside its weights while it runs, for `rows` at once."""
+    """What a stage takes beside its weights while it runs, for `rows` at once, `caches` of which are set aside anew."""
     shape = file.shape
     if isinstance(shape, CodecShape):
         return int(DECODED_SAMPLES * 4 * shape.filters * spec.sample_rate * seconds)
@@ -106,7 +109,20 @@ def _working(
         return 4 * windows * spec.fine_window * (ACTIVATIONS * shape.n_embd + drawn)
     positions = spec.text_positions if file.stage == "text" else spec.coarse_positions
     kept = cache_bytes(shape, positions, cache_dtype(dtype, device, rows))
-    return rows * kept + 4 * PREFILL_ROWS * ACTIVATIONS * shape.n_embd
+    return caches * kept + 4 * PREFILL_ROWS * ACTIVATIONS * shape.n_embd
+
+
+def _kept(file: StageFile, dtype: torch.dtype, device: torch.device, rows: int) -> int:
+    """The caches that one replay per token keeps between runs, of the text and coarse stages (graphs.py)."""
+    shape = file.shape
+    if isinstance(shape, CodecShape) or shape.codebooks:
+        return 0
+    return bucket(rows) * cache_bytes(shape, shape.block_size, cache_dtype(dtype, device, rows))
+
+
+def _draws_by_itself(request: Request) -> bool:
+    """Whether a request cannot be replayed and has a cache of its own, whatever is kept for the others."""
+    return any(one.top_k is not None or one.top_p is not None for one in (request.semantic, request.coarse))
 
 
 def _speech_seconds(request: Request, spec: BarkSpec) -> float:

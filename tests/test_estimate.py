@@ -5,7 +5,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from bark_engine import Bark, BarkInputError, Estimate, ModelManager, Request, SemanticSampling, SpeakerPrompt, Speed
+from bark_engine import (
+    Bark,
+    BarkInputError,
+    Estimate,
+    ModelManager,
+    Request,
+    SemanticSampling,
+    SpeakerPrompt,
+    Speed,
+    graphs,
+)
 from bark_engine import estimate as module
 from bark_engine.checkpoint import load_stage
 from bark_engine.estimate import LETTERS_PER_SECOND
@@ -63,6 +73,29 @@ def test_caches_are_those_that_get_made(bark: Bark, monkeypatch: pytest.MonkeyPa
     assert max(made) <= bark.estimate(requests[:3], batch_size=3).working
     more = bark.estimate(requests, batch_size=128).bytes - bark.estimate(requests, batch_size=64).bytes
     assert more / 64 == max(made) / 3, "in large batches the caches are what grows"
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_with_graphs_the_buffers_that_stay_are_counted(rows: int) -> None:
+    """Those of both causal stages, from the tensors themselves; rows that are not replayed have caches of their own."""
+    few, filtered = SemanticSampling(max_seconds=0.1, early_stop=False), SemanticSampling(top_k=5)
+
+    def nano(with_graphs: bool) -> Bark:
+        return Bark.load("nano", manager=ModelManager(), device="cpu", dtype="float32", graphs=with_graphs)
+
+    def working(with_graphs: bool, sampling: SemanticSampling, batch: int = rows) -> int:
+        return nano(with_graphs).estimate([request(1, semantic=sampling)] * batch, batch_size=batch).working
+
+    graphs.let_go()
+    bark = nano(with_graphs=True)
+    list(bark.say_many([request(1, semantic=few)] * rows, batch_size=rows))
+    kept = [replayer.buffers for replayer in graphs._idle.values()]
+    assert len(kept) == 2
+    held = [tensor for one in kept for tensor in (one.cache.keys, one.cache.values, one.noise, one.hidden)]
+    counted = working(True, filtered) - working(False, filtered)
+    assert counted == pytest.approx(sum(tensor.numel() * tensor.itemsize for tensor in held), rel=0.05)
+    assert counted <= working(True, few) <= working(True, filtered)
+    assert working(True, few, 128) < working(True, filtered, 128), "in large batches caches are most of what is taken"
 
 
 def test_memory_is_flat_in_texts_and_requests(bark: Bark) -> None:
