@@ -276,6 +276,7 @@ def missed(impostor: str, monkeypatch: pytest.MonkeyPatch) -> set[str]:
             "half": good[: len(good) // 2],
             "one voice": say(text, ""),
             "one seed": good if seed < 3 else other,
+            "one reading": good if seed == 0 else np.zeros(0, np.float32),
         }
         return Audio(sounds[impostor], RATE)
 
@@ -299,12 +300,13 @@ def missed(impostor: str, monkeypatch: pytest.MonkeyPatch) -> set[str]:
         ("half", "bc"),
         ("one voice", "d"),
         ("one seed", "e"),
+        ("one reading", "be"),
     ],
 )
 def test_each_impostor_misses_its_goals(impostor: str, letters: str, monkeypatch: pytest.MonkeyPatch):
     found = missed(impostor, monkeypatch)
     assert set(letters) <= found
-    if impostor in ("none", "one voice", "one seed"):
+    if impostor in ("none", "one voice", "one seed", "one reading"):
         assert found == set(letters)
 
 
@@ -322,13 +324,15 @@ def test_takes_cover_the_list():
     sentences = [Sentence(str(i), (str(i),)) for i in range(100)]
     takes = plan_takes(sentences, quick=False)
     assert [take.index for take in takes["sentences"]] == list(range(100))
-    assert {take.speaker for part in ("sentences", "seeds") for take in takes[part]} == {""}
+    assert [(take.index, take.seed) for take in takes["again"]] == [(i, seed) for seed in (1, 2) for i in range(100)]
+    assert {take.speaker for part in ("sentences", "again", "seeds") for take in takes[part]} == {""}
     for speaker in ("low", "high"):
         assert len({take.index for take in takes[speaker]}) == len(takes[speaker]) == 20
         assert {take.speaker for take in takes[speaker]} == {speaker}
     assert [take.seed for take in takes["seeds"]] == list(range(20))
     assert {part: len(made) for part, made in plan_takes(sentences, quick=True).items()} == {
         "sentences": 20,
+        "again": 40,
         "low": 5,
         "high": 5,
         "seeds": 5,

@@ -9,7 +9,11 @@ import torch
 
 from bark_engine.codec import Codec, CodecShape
 from bark_engine.errors import BarkFileError, BarkInputError
-from bark_engine.training.nano import codec_training, decoder_training, sentences
+from bark_engine.spec import BarkSpec
+from bark_engine.text import Tokenizer, text_to_ids
+from bark_engine.training.clips import Clip
+from bark_engine.training.layouts import semantic_example
+from bark_engine.training.nano import by_heart, codec_training, decoder_training, sentences
 from bark_engine.training.nano.__main__ import main
 from bark_engine.training.nano.codec_run import CodecPlan
 from bark_engine.training.nano.codec_training import (
@@ -25,6 +29,9 @@ from bark_engine.training.nano.decoder_training import DecoderPlan, Spoken, trai
 from bark_engine.training.nano.espeak import Reading
 from bark_engine.training.nano.family import nano_spec, text_vocabulary
 from bark_engine.training.nano.phones import PARTS, PHONES, phone_number, semantic_ids, semantic_vocabulary
+from bark_engine.training.networks import network_shape, new_network
+from bark_engine.training.objectives import collate, head_logits
+from bark_engine.transformer import CausalTransformer
 
 SMALL = CodecShape(filters=2, dimension=8, lstm_layers=1, codebook_size=32)
 
@@ -99,6 +106,85 @@ def test_one_text_in_four_is_printed_and_read_alike() -> None:
     assert sentences.typeset(text, 1) == text
     assert sentences.typeset(text, 4) == "It’s late… don’t — go."
     assert sentences.typeset(text, 16) == "“It’s late… don’t — go.”"
+
+
+# -- words that are learned by heart -------------------------------------------------------------------------------
+
+
+def test_a_word_is_misread_where_another_phone_is_likelier() -> None:
+    """n u:, as "knew" is said; a pause and how long the phone before lasts are no competitors."""
+    k, n, u = (PARTS * phone_number(name) for name in ("k", "n", "u:"))
+    targets = np.array([1, n, n + 2, u, u + 2, 2, nano_spec().end_token])  # between two pauses
+    odds = np.zeros((len(targets), nano_spec().end_token + 1))
+    odds[1, [n, k, 0]] = 0.06, 0.02, 0.9
+    odds[3, [u, u + 1]] = 0.04, 0.04  # its parts count together
+    odds[3, [k, n + 1, 1]] = 0.07, 0.5, 0.3
+    assert not by_heart._surprised(odds, targets)
+    odds[1, k] = 0.07
+    assert by_heart._surprised(odds, targets)
+
+
+def test_words_with_foreign_phones_are_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec, vocabulary = nano_spec(()), text_vocabulary(())
+    said = {"Say knew again.": "n", "Say Bach again.": "R2"}
+    monkeypatch.setattr(by_heart, "speak", lambda text, _: Reading(np.zeros(200), 1_000, ((0, "_"), (60, said[text]))))
+    network = small_text_network(spec)
+    with torch.no_grad():
+        network.lm_head.weight.zero_()  # all phones are equally likely, so the first in the list is expected
+    tokenizer = Tokenizer(vocabulary, "letters", lower_case=True)
+    assert by_heart.misread(["Bach", "knew"], network, tokenizer, spec) == ["knew"]
+
+
+def test_a_word_that_begins_commoner_words_is_not_kept_whole() -> None:
+    often = {
+        "song": 5.0,
+        "son": 4.0,
+        "sons": 3.0,
+        "knew": 2.0,
+        "honey": 1.5,
+        "honeycomb": 1.0,
+        "don't": 0.5,
+        "the": 9.0,
+    }
+    found = ["son", "knew", "honey", "don't", "the"]
+    assert by_heart.kept_whole(found, often, ["the"]) == ["knew", "honey"]
+    assert by_heart.kept_whole([*found, "song"], often, ["the"]) == ["song", "son", "knew", "honey"]
+
+
+def test_a_grown_network_reads_letters_as_before() -> None:
+    words = ["knew", "honey"]
+    letters, whole = nano_spec(()), nano_spec(words)
+    before = small_text_network(letters)
+    after = by_heart.grown(before, words)
+
+    def answers(network: CausalTransformer, text: str, spec: BarkSpec, vocabulary: list[str]) -> torch.Tensor:
+        ids = text_to_ids(text, Tokenizer(vocabulary, "nano's", lower_case=True), spec)
+        nothing = np.zeros((0, 0), dtype=np.int64)
+        clip = Clip("", text, "", "train", np.array([5, 6, 7]), nothing, nothing)
+        ((_, logits),) = head_logits(network, collate([semantic_example(clip, None, ids, spec)], spec), spec)
+        return logits
+
+    with torch.no_grad():
+        same = [
+            answers(network, "A new one.", spec, text_vocabulary(known))
+            for network, spec, known in ((before, letters, ()), (after, whole, words))
+        ]
+        assert torch.equal(*same)
+        other = answers(after, "A honey one.", whole, text_vocabulary(words))
+    assert not torch.allclose(other, same[0], atol=1e-3)
+    row = after.transformer.wte.weight[whole.text_offset + text_vocabulary(words).index("honey")]
+    vocabulary = text_vocabulary(())
+    pieces = [letters.text_offset + vocabulary.index(piece) for piece in ("h", "##o", "##n", "##e", "##y")]
+    assert torch.allclose(row, before.transformer.wte.weight[pieces].mean(dim=0))
+
+
+def small_text_network(spec: BarkSpec) -> CausalTransformer:
+    network = new_network("semantic", network_shape("semantic", spec, layers=1, heads=1, width=16), spec, seed=0)
+    assert isinstance(network, CausalTransformer)
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.mul_(10)  # so that the text is seen in the answers
+    return network
 
 
 # -- the codec -----------------------------------------------------------------------------------------------------
@@ -216,7 +302,13 @@ def codes_of(codec: Codec, clip: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("step", "words"), [("sound", "Run the step codec first"), ("decoder", "There is no"), ("export", "no weights yet")]
+    ("step", "words"),
+    [
+        ("words", "Run the training of the semantic stage on letters first"),
+        ("sound", "Run the step codec first"),
+        ("decoder", "There is no"),
+        ("export", "no weights yet"),
+    ],
 )
 def test_a_step_that_comes_too_early_is_refused_in_one_line(
     step: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

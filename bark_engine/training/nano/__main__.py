@@ -14,29 +14,63 @@ from ...atomic import replacing
 from ...checkpoint import describe, load_stage, save_stage
 from ...codec import Codec
 from ...errors import BarkError, BarkFileError
+from ...library.family import check_shape
 from ...spec import register_family
-from ...transformer import FineTransformer
+from ...text import Tokenizer
+from ...transformer import CausalTransformer, FineTransformer
+from .by_heart import grown, kept_whole, misread
 from .codec_run import CodecPlan
 from .codec_training import SHAPE, folded, soften, train_codec
 from .corpus import audio_clips, spoken_sentences, write_clips
 from .decoder_training import DecoderPlan, spoken, train_decoder
 from .export import SOURCES, export
-from .family import nano_spec, text_vocabulary
+from .family import BY_HEART, nano_spec, text_vocabulary, words_by_heart
+from .sentences import common_words
 
 CORPUS = 50_000  # texts
+WORDS = 12_000  # the commonest ones, which are tried
 SEED = 0  # of the order of the sentences and of every training
 FIRST_CODEC = Path("codec", "codec.safetensors")  # made by the step codec, and what all tokens are made with
+LETTERS = Path("letters")  # what belongs to a text stage that knows no words by heart
+LETTERS_TEXT = Path("semantic-letters/best/text.safetensors")  # such a stage, trained
+GROWN = Path("grown.safetensors")
 HELD_OUT = 20  # clips that the codec is measured on and never trained on
 
 
 def corpus(arguments: argparse.Namespace) -> str:
-    """spec.json, vocab.txt and the clips of the text stage."""
-    arguments.work.mkdir(parents=True, exist_ok=True)
-    (arguments.work / "spec.json").write_text(nano_spec().to_json() + "\n", encoding="utf-8")
-    (arguments.work / "vocab.txt").write_text("\n".join(text_vocabulary()) + "\n", encoding="utf-8")
+    """The clips of the text stage, spec.json and vocab.txt, and in `letters` those without the words known by heart."""
+    for folder, by_heart in ((arguments.work, None), (arguments.work / LETTERS, ())):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "spec.json").write_text(nano_spec(by_heart).to_json() + "\n", encoding="utf-8")
+        (folder / "vocab.txt").write_text("\n".join(text_vocabulary(by_heart)) + "\n", encoding="utf-8")
     texts = spoken_sentences(arguments.sentences, SEED)
     count, seconds = write_clips(arguments.work / "data-text", texts, on_step=_say("clips"))
     return f"{count:,} clips, {seconds / 3600:.1f} h, in {arguments.work / 'data-text'}"
+
+
+def words(arguments: argparse.Namespace) -> str:
+    """What a text stage that has only letters misreads, and that stage with a row for each word of by_heart.txt."""
+    file = arguments.work / LETTERS_TEXT
+    if not file.is_file():
+        raise BarkFileError(f"There is no {file} yet. Run the training of the semantic stage on letters first.")
+    spec, vocabulary = nano_spec(by_heart=()), text_vocabulary(by_heart=())
+    check_shape("text", describe(file)[0], spec)
+    network = load_stage(describe(file)[0], torch.float32)
+    assert isinstance(network, CausalTransformer)
+    frequency = common_words()
+    asked = list(frequency)[: arguments.words]
+    tokenizer = Tokenizer(vocabulary, "nano's letters", spec.lower_case)
+    found = misread(asked, network, tokenizer, spec, _say("words"))
+    chosen = kept_whole(found, frequency, vocabulary)
+    listed, known = arguments.work / LETTERS / BY_HEART.name, words_by_heart()
+    with replacing(listed, "The list of words") as temporary:
+        temporary.write_text("\n".join(chosen) + "\n", encoding="utf-8")
+    with replacing(arguments.work / LETTERS / GROWN, "The weights") as temporary:
+        save_stage(grown(network, known), "text", temporary)
+    return (
+        f"{len(found):,} of {len(asked):,} words are misread; {len(chosen):,} of them, in {listed}, can be learned by "
+        f"heart. {len(known):,} were given rows, those of {BY_HEART}; {len(set(chosen) & set(known)):,} are in both"
+    )
 
 
 def codec(arguments: argparse.Namespace) -> str:
@@ -114,6 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     steps = parser.add_subparsers(required=True, metavar="STEP")
     for name, function, sentences in (
         ("corpus", corpus, CORPUS),
+        ("words", words, 0),
         ("codec", codec, 1_600),
         ("sound", sound, 5_500),
         ("decoder", decoder, 500),
@@ -129,6 +164,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             step.add_argument(
                 "--steps", type=int, default=plans[name], help=f"updates of the weights [{plans[name]:,}]"
             )
+        if name == "words":
+            step.add_argument("--words", type=int, default=WORDS, metavar="N", help=f"how many are tried [{WORDS:,}]")
         if name == "export":
             step.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="where nano is put")
         step.set_defaults(function=function)

@@ -1,6 +1,9 @@
 """nano's numbers and its text vocabulary."""
 
 import string
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
 
 from ...spec import BarkSpec
 from ...text import SPECIAL_TOKENS
@@ -18,19 +21,32 @@ _WORDS = listed(
     "should here really right work going before never through something every there their been"
 )
 
+# One word a line, the commonest first: common words that sound otherwise than they are spelled (by_heart.py).
+BY_HEART = Path(__file__).with_name("by_heart.txt")
 
-def text_vocabulary() -> list[str]:
-    """The entries of nano's `vocab.txt`: letters, digits and signs, pairs of letters, endings, common words."""
+
+@cache
+def words_by_heart() -> tuple[str, ...]:
+    """The words of BY_HEART."""
+    return tuple(BY_HEART.read_text(encoding="utf-8").split())
+
+
+def text_vocabulary(by_heart: Sequence[str] | None = None) -> list[str]:
+    """The entries of nano's `vocab.txt`: letters, digits and signs, pairs of letters, endings, words.
+
+    `by_heart` are the words that are not read by letters; without them, those of BY_HEART.
+    """
     characters = [*string.ascii_lowercase, *string.digits]
     entries = [*SPECIAL_TOKENS, *string.punctuation, *_PRINTED, *characters, *_PAIRS]
-    return [*entries, *(f"##{piece}" for piece in [*characters, *_PAIRS]), *_ENDINGS, *_WORDS]
+    entries += [*(f"##{piece}" for piece in [*characters, *_PAIRS]), *_ENDINGS, *_WORDS]
+    return [*entries, *(words_by_heart() if by_heart is None else by_heart)]
 
 
-def nano_spec() -> BarkSpec:
-    """Suno's rates and windows; text and semantic ids of its own."""
+def nano_spec(by_heart: Sequence[str] | None = None) -> BarkSpec:
+    """Suno's rates and windows; text and semantic ids of its own. `by_heart` as for `text_vocabulary`."""
     semantic_vocab = PARTS * len(PHONES)
     text_offset = semantic_vocab + 4
-    text_pad = text_offset + len(text_vocabulary())
+    text_pad = text_offset + len(text_vocabulary(by_heart))
     coarse_pad = semantic_vocab + 2 * 1_024
     return BarkSpec(
         family="nano",

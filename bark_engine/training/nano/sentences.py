@@ -191,7 +191,11 @@ def _sayings() -> Iterator[str]:
                     yield sentence
 
 
-def _common_words() -> tuple[list[str], list[float]]:
+def common_words() -> dict[str, float]:
+    """The commonest English words, commonest first, with how often each is met among all words (0 … 1).
+
+    Raises BarkFileError where wordfreq is not installed.
+    """
     try:
         from wordfreq import top_n_list, word_frequency  # pyright: ignore[reportMissingImports]  (only for this step)
     except ImportError:
@@ -199,12 +203,18 @@ def _common_words() -> tuple[list[str], list[float]]:
             "The package wordfreq is missing; it lists the common words. pip install wordfreq"
         ) from None
     words = [word for word in top_n_list("en", COMMON_WORDS) if re.fullmatch(r"[a-z]+('[a-z]+)?", word)]
-    return words, [word_frequency(word, "en") ** 0.45 for word in words]  # flatter than life, so that rare ones come
+    return {word: word_frequency(word, "en") for word in words}
+
+
+def _weighted_words() -> tuple[list[str], list[float]]:
+    """Common words and the weights they are drawn with: flatter than life, so that rare ones come."""
+    frequency = common_words()
+    return list(frequency), [often**0.45 for often in frequency.values()]
 
 
 def _word_salads(rng: random.Random) -> Iterator[str]:
     """Words without sense, so that each of the commonest is met in many neighbourhoods."""
-    words, weights = _common_words()
+    words, weights = _weighted_words()
     while True:
         picked = rng.choices(words, weights, k=rng.randint(2, 16))
         for position in range(2, len(picked) - 2):
@@ -214,7 +224,7 @@ def _word_salads(rng: random.Random) -> Iterator[str]:
 
 
 def _names(rng: random.Random) -> Iterator[str]:
-    words, _ = _common_words()
+    words = list(common_words())
     first = [name for name in _open(FIRST_NAMES).split() if name.isalpha()]
     # Rare words stand in for family names and places: what the eye has not met before, in the place of a name.
     last = [word.capitalize() for word in words[3_000:] if len(word) > 3 and word.isalpha()]
@@ -235,7 +245,7 @@ def _number(rng: random.Random) -> str:
 
 
 def _numbers(rng: random.Random) -> Iterator[str]:
-    words, weights = _common_words()
+    words, weights = _weighted_words()
     while True:
         chosen = {key: _number(rng) for key in "abc"}
         chosen |= dict(zip("wxv", rng.choices(words, weights, k=3), strict=True))
