@@ -147,6 +147,7 @@ def test_a_selection_reaches_trim_tokens(built: Any) -> None:
     run(window)
     inspector.look()
     inspector.drawn()
+    trimmed.wait("view.clip")  # its own message comes later
     everything = trimmed.get("view.clip.tracks[0].columns")
     inspector.drag(0.4, 0.9, "waveform")
     start, end = inspector.selection()
