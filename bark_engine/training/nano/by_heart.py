@@ -1,6 +1,6 @@
 """Which common words nano gets by heart: those that it misreads when it has only their letters.
 
-English spelling misleads ("knew", "honey", "plumber"), and a small network has no room to remember many words through
+English spelling misleads ("iron", "honey", "piano"), and a small network has no room to remember many words through
 their letters. As an entry of the vocabulary of its own, a word has a row of the embedding to be remembered in, which
 costs no time. Words that are read well from their letters stay with them, so that unknown ones are read the same way.
 """
