@@ -20,7 +20,7 @@ from torch import Tensor
 from .graphs import can_replay, replay_alone
 from .one_token import DrawRule, Head
 from .progress import OnStep, silent
-from .sampling import CoarseSampling, draw, generator, probabilities
+from .sampling import CoarseSampling, draw, generator, is_filtered, probabilities
 from .speaker import SpeakerPrompt
 from .spec import BarkSpec
 from .tokens import CoarseTokens, SemanticTokens, deinterleave, interleave
@@ -147,7 +147,7 @@ class CoarseRow:
     def rule(self) -> DrawRule | None:
         """How the next tokens are drawn; None where only `take` can draw them."""
         sampling, codebook = self._sampling, self.step % self._spec.coarse_codebooks
-        if self._trace or sampling.top_k is not None or sampling.top_p is not None:
+        if self._trace or is_filtered(sampling):
             return None
         return DrawRule(self._rng, sampling.temperature, self._spec.codebook_size, turn=codebook)
 

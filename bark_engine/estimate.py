@@ -24,6 +24,7 @@ from .graphs import bucket
 from .library.places import cache_folder
 from .many import FINE_ROWS, Request
 from .precision import cache_dtype, name_of
+from .sampling import is_filtered
 from .spec import BarkSpec
 from .transformer import NetworkShape, cache_bytes
 
@@ -122,7 +123,7 @@ def _kept(file: StageFile, dtype: torch.dtype, device: torch.device, rows: int) 
 
 def _draws_by_itself(request: Request) -> bool:
     """Whether a request cannot be replayed and has a cache of its own, whatever is kept for the others."""
-    return any(one.top_k is not None or one.top_p is not None for one in (request.semantic, request.coarse))
+    return is_filtered(request.semantic) or is_filtered(request.coarse)
 
 
 def _speech_seconds(request: Request, spec: BarkSpec) -> float:

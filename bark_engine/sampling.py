@@ -114,6 +114,11 @@ class CoarseSampling:
             )
 
 
+def is_filtered(sampling: SemanticSampling | CoarseSampling) -> bool:
+    """Whether top_k or top_p leaves likely candidates only."""
+    return sampling.top_k is not None or sampling.top_p is not None
+
+
 @dataclass(frozen=True, slots=True)
 class FineSampling:
     """Knobs of Coarse to Fine. temperature: Suno's default is 0.5; 0 or None always takes the likeliest code.

@@ -18,7 +18,7 @@ from .errors import BarkError
 from .graphs import can_replay, replay_alone
 from .one_token import NEVER, DrawRule, Head
 from .progress import OnStep, silent
-from .sampling import SemanticSampling, draw, generator, most_semantic, probabilities
+from .sampling import SemanticSampling, draw, generator, is_filtered, most_semantic, probabilities
 from .speaker import SpeakerPrompt
 from .spec import BarkSpec
 from .tokens import SemanticTokens
@@ -120,7 +120,7 @@ class SemanticRow:
     def rule(self) -> DrawRule | None:
         """How the next tokens are drawn; None where only `take` can draw them."""
         sampling, end = self._sampling, self._spec.end_token
-        if self._trace or sampling.top_k is not None or sampling.top_p is not None:
+        if self._trace or is_filtered(sampling):
             return None
         if not sampling.early_stop:
             return DrawRule(self._rng, sampling.temperature, end)
@@ -161,7 +161,7 @@ class SemanticRow:
         end, sampling = self._spec.end_token, self._sampling
         if sampling.early_stop:
             return float(distribution[end])
-        if not sampling.temperature or sampling.top_k is not None or sampling.top_p is not None:
+        if not sampling.temperature or is_filtered(sampling):
             allowed = probabilities(logits[: end + 1], sampling.temperature, sampling.top_k, sampling.top_p)
             return float(allowed[end])
         # One more entry of the same softmax: its odds follow from those of an entry that is there.

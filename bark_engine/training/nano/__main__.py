@@ -14,10 +14,10 @@ from ...atomic import replacing
 from ...checkpoint import describe, load_stage, save_stage
 from ...codec import Codec
 from ...errors import BarkError, BarkFileError
-from ...library.family import check_shape
 from ...spec import register_family
 from ...text import Tokenizer
 from ...transformer import CausalTransformer, FineTransformer
+from ..networks import read_network, stage_in
 from .by_heart import grown, kept_whole, misread
 from .codec_run import CodecPlan
 from .codec_training import SHAPE, folded, soften, train_codec
@@ -54,8 +54,7 @@ def words(arguments: argparse.Namespace) -> str:
     if not file.is_file():
         raise BarkFileError(f"There is no {file} yet. Run the training of the semantic stage on letters first.")
     spec, vocabulary = nano_spec(by_heart=()), text_vocabulary(by_heart=())
-    check_shape("text", describe(file)[0], spec)
-    network = load_stage(describe(file)[0], torch.float32)
+    network = read_network(stage_in(file, "semantic"), "semantic", spec)
     assert isinstance(network, CausalTransformer)
     frequency = common_words()
     asked = list(frequency)[: arguments.words]
