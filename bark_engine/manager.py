@@ -20,8 +20,9 @@ from torch import nn
 from .checkpoint import StageFile, load_stage
 from .errors import BarkFileError, BarkInputError, BarkMemoryError
 from .graphs import let_go
+from .int8 import pack_int8_layers
 from .placement import LocalPlacement, PlacedStage, Placement
-from .precision import DTYPES, PRECISIONS, name_of
+from .precision import DTYPES, PRECISIONS, cpu_packs_int8, name_of
 
 log = logging.getLogger(__name__)
 
@@ -97,11 +98,16 @@ class ManagedStage:
             if self._placed is None:
                 log.info("Reading the %s stage from %s as %s.", self.key.stage, self.key.path, name_of(self.key.dtype))
                 with torch.inference_mode(False):  # weights made inside it could never be moved or trained outside
-                    placed = self._placement.place(load_stage(self._file, self.key.dtype), self.key.device)
+                    placed = self._placement.place(self._read(), self.key.device)
                 self._release = weakref.finalize(self, placed.release)
                 self._release.atexit = False  # at the end of the process there is nobody left to give memory to
                 self._placed = placed
             return self._placed
+
+    def _read(self) -> nn.Module:
+        module = load_stage(self._file, self.key.dtype)
+        to_pack = self.key.dtype == torch.int8 and self.key.device.type == "cpu" and cpu_packs_int8()
+        return pack_int8_layers(module) if to_pack else module
 
 
 class ModelManager:

@@ -16,7 +16,7 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 PRECISIONS = ("auto", *DTYPES)
 
 SMALL = 20_000_000  # weights of attention and MLP; fewer than these are read from a processor's cache anyway
-KERNEL_ROWS = 8  # up to so many rows the int8 kernel of torch's CPU build is faster than widening the weights
+KERNEL_ROWS = 8  # up to so many rows torch's own int8 kernel is faster than widening the weights to bfloat16
 
 _ONEDNN_CAPS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")  # its environment variables, new name and old
 _ONEDNN_WITHOUT_BFLOAT16 = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI"}
@@ -40,72 +40,57 @@ def dtype_of(name: str, precision: torch.dtype) -> torch.dtype:
     return precision if precision.is_floating_point or name.endswith(".weight") else torch.float32
 
 
+GROUPS = 8
+GROUPED_ROWS = 128  # more rows keep all threads busy anyway
+_groups_agree: dict[tuple[int, ...], bool] = {}  # by rows, outputs and inputs
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`F.linear`, bit for bit, and in float32 on the CPU with all threads for few rows.
+
+    MKL multiplies one row with one thread, and few rows with badly used ones (docs/log.md). A batched product of
+    eight parts of the outputs is spread over all of them. That moves no bit where both sum up in the same order: the
+    first product of each size is made both ways and compared, and where they differ `F.linear` stays.
+    """
+    rows = x.numel() // x.shape[-1]
+    size = (rows, *weight.shape)
+    if not (
+        rows <= GROUPED_ROWS
+        and x.dtype == weight.dtype == torch.float32
+        and x.device.type == "cpu"
+        and len(weight) % GROUPS == 0
+        and not torch.is_grad_enabled()
+        and not torch.is_autocast_enabled("cpu")
+        and _groups_agree.get(size, True)
+        and torch.backends.mkl.is_available()
+    ):
+        return F.linear(x, weight, bias)
+    parts = x.reshape(1, rows, -1).expand(GROUPS, -1, -1)
+    made = torch.bmm(parts, weight.view(GROUPS, -1, weight.shape[1]).transpose(1, 2))  # [parts, rows, out / parts]
+    made = made.transpose(0, 1).reshape(*x.shape[:-1], len(weight))
+    if bias is not None:
+        made += bias
+    if size not in _groups_agree:
+        wanted = F.linear(x, weight, bias)
+        if wanted.isfinite().all():
+            _groups_agree[size] = torch.equal(made, wanted)
+        return wanted
+    return made
+
+
 class Linear(nn.Linear):
     """A layer of attention or MLP: takes float32 or its own precision, gives its own."""
+
+    @property
+    def precision(self) -> torch.dtype:
+        """What its weights are kept in."""
+        return self.weight.dtype
 
     def forward(self, x: Tensor) -> Tensor:
         """`[…, in]` → `[…, out]`."""
         if not torch.is_autocast_enabled(x.device.type):  # which chooses by itself
             x = x.to(self.weight.dtype)
-        return F.linear(x, self.weight, self.bias)
-
-
-class Int8Linear(nn.Module):
-    """A layer whose weights are int8 times one float32 scale for each output: a quarter of float32's memory.
-
-    A few rows go through torch's int8 kernel, which reads the weights as they are; many rows through a copy of this
-    one layer's weights in the precision the device multiplies fastest.
-    """
-
-    weight: nn.Parameter
-    scale: nn.Parameter
-    bias: nn.Parameter | None
-
-    def __init__(self, inputs: int, outputs: int, bias: bool):
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(outputs, inputs, dtype=torch.int8), requires_grad=False)
-        self.scale = nn.Parameter(torch.empty(outputs), requires_grad=False)
-        self.bias = nn.Parameter(torch.zeros(outputs), requires_grad=False) if bias else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        """`[…, in]` → `[…, out]`, in the precision that the weights are widened to."""
-        given = wide_dtype(self.weight.device)
-        rows = x.to(given).flatten(0, -2)
-        if len(rows) <= KERNEL_ROWS and x.device.type == "cpu" and cpu_int8_is_fast():
-            made = torch.ops.aten._weight_int8pack_mm(rows.bfloat16(), self.weight, self.scale.bfloat16())
-        else:
-            made = F.linear(rows, self.weight.to(given)) * self.scale
-        if self.bias is not None:
-            made = made + self.bias
-        return made.to(given).view(*x.shape[:-1], -1)
-
-
-def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights `[out, in]` → int8 `[out, in]` and a scale `[out]`: symmetric, the largest of each output at ±127.
-
-    The scales are rounded to what bfloat16 can hold, so that the kernel, which takes no others, multiplies with the
-    scales that the weights were divided by.
-    """
-    weight = weight.float()
-    scale = (weight.abs().amax(dim=1) / 127).bfloat16().float()
-    scale = torch.where(scale > 0, scale, torch.ones_like(scale))
-    return (weight / scale[:, None]).round().clamp(-127, 127).to(torch.int8), scale
-
-
-def dequantize(weight: Tensor, scale: Tensor) -> Tensor:
-    """The float32 weights that int8 ones and their scales stand for."""
-    return weight.float() * scale[:, None].float()
-
-
-def with_int8_layers(network: nn.Module) -> nn.Module:
-    """Put an `Int8Linear` without values in the place of every `Linear`, on the same device; for `load_state_dict`."""
-    for parent in list(network.modules()):
-        for name, layer in list(parent.named_children()):
-            if isinstance(layer, Linear):
-                with layer.weight.device:
-                    narrow = Int8Linear(layer.in_features, layer.out_features, layer.bias is not None)
-                setattr(parent, name, narrow)
-    return network
+        return linear(x, self.weight, self.bias)
 
 
 def wide_dtype(device: torch.device) -> torch.dtype:
@@ -133,11 +118,11 @@ def best_on_cpu(stage: str, narrowed: int, rows: int = 1) -> torch.dtype:
 
     Text and coarse read all weights for every token, so fewer bytes are less time: int8 where torch has a kernel for
     it. The fine stage multiplies 1,024 rows at once, and so does, in small, a batch: bfloat16 where there are
-    instructions for it. Elsewhere float32.
+    instructions for it; without them a batch is multiplied fastest in whole numbers, too. Elsewhere float32.
     """
     if stage == "codec" or narrowed < SMALL:
         return torch.float32
-    if stage != "fine" and rows <= KERNEL_ROWS and cpu_int8_is_fast():
+    if stage != "fine" and (cpu_packs_int8() or (rows <= KERNEL_ROWS and cpu_has_int8_kernel())):
         return torch.int8
     return torch.bfloat16 if cpu_bfloat16_is_fast() else torch.float32
 
@@ -157,7 +142,24 @@ def cpu_bfloat16_is_fast() -> bool:
 
 
 @cache
-def cpu_int8_is_fast() -> bool:
+def cpu_has_int8_kernel() -> bool:
     """Whether torch has a vectorised kernel for int8 weights on this processor: from AVX2 on (docs/log.md)."""
     vectorised = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
     return vectorised and hasattr(torch.ops.aten, "_weight_int8pack_mm")
+
+
+@cache
+def cpu_packs_int8() -> bool:
+    """Whether int8 weights are packed for FBGEMM and multiplied as whole numbers: AVX2 or better, without bfloat16.
+
+    There it is faster than anything else that torch has, for one row and for hundreds. Where bfloat16 is fast it was
+    never measured (docs/log.md). Torch means to drop the tensors that packing starts from; without them the other
+    kernel is used.
+    """
+    vectorised = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
+    there = hasattr(torch, "_make_per_channel_quantized_tensor") and all(
+        hasattr(torch.ops.quantized, name)
+        for name in ("linear_prepack", "linear_with_input_q_dq_qweight_dq_output_fp32")
+    )
+    engines = torch.backends.quantized.supported_engines
+    return vectorised and there and "fbgemm" in engines and not cpu_bfloat16_is_fast()

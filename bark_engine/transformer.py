@@ -9,12 +9,13 @@ Shape letters: B batch, T positions, H width, N heads, D width of a head (H / N)
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .precision import Linear, cache_dtype
+from .precision import Linear, cache_dtype, linear
 
 OnLayer = Callable[[], None]  # called before every layer of a long pass; may raise to stop it
 
@@ -101,6 +102,7 @@ class RowCache:
         self.mask: Tensor | None = None
         self._shape = shape
         self._numbers = torch.arange(batch, device=device)
+        self._next = self._numbers[:0], self._numbers[:0]  # rows in use, and where each one's next position lies
         self._places = torch.arange(positions, device=device)
 
     def row(self, number: int, positions: int) -> KeyValueCache:
@@ -127,6 +129,7 @@ class RowCache:
     def begin_step(self) -> Tensor:
         """Get ready for one more position in each row in use; returns those positions, `[rows]`."""
         positions = self.lengths[: self.rows]
+        self._next = self._numbers[: self.rows], positions
         self._end = int(positions.max()) + 1
         self._reserve(self._end)
         if self._whole:
@@ -136,9 +139,9 @@ class RowCache:
 
     def update(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Store `[rows, N, 1, D]` at each row's place and return all up to the farthest, `[rows, N, end, D]`."""
-        rows = self._numbers[: self.rows]
-        self.keys[layer, rows, :, self.lengths[: self.rows]] = key[:, :, 0].to(self.keys.dtype)
-        self.values[layer, rows, :, self.lengths[: self.rows]] = value[:, :, 0].to(self.values.dtype)
+        rows, positions = self._next
+        self.keys[layer, rows, :, positions] = key[:, :, 0].to(self.keys.dtype)
+        self.values[layer, rows, :, positions] = value[:, :, 0].to(self.values.dtype)
         return self.keys[layer, : self.rows, :, : self._end], self.values[layer, : self.rows, :, : self._end]
 
     def end_step(self) -> None:
@@ -250,6 +253,11 @@ class Body(nn.Module):
         self.h = nn.ModuleList(Block(shape, norm_bias) for _ in range(shape.n_layer))
         self.ln_f = LayerNorm(shape.n_embd, norm_bias)
 
+    @property
+    def precision(self) -> torch.dtype:
+        """What the weights of attention and MLP are kept in; every layer is like the first."""
+        return cast(Linear, self.get_submodule("h.0.attn.c_attn")).precision  # or what int8.py put in its place
+
 
 class CausalBody(Body):
     """A body with one embedding table."""
@@ -287,12 +295,11 @@ class CausalTransformer(nn.Module):
     @property
     def exact(self) -> bool:
         """Whether it computes in float32 throughout, where shortcuts that move the last bits are not taken."""
-        return self.get_parameter("transformer.h.0.attn.c_attn.weight").dtype == torch.float32
+        return self.transformer.precision == torch.float32
 
     def cache_dtype(self, rows: int) -> torch.dtype:
         """The precision of keys and values of so many sequences."""
-        weight = self.get_parameter("transformer.h.0.attn.c_attn.weight")  # every layer is like the first
-        return cache_dtype(weight.dtype, weight.device, rows)
+        return cache_dtype(self.transformer.precision, self.lm_head.weight.device, rows)
 
     def forward(self, embeddings: Tensor, cache: KeyValueCache, on_layer: OnLayer | None = None) -> Tensor:
         """Token embeddings `[B, T, H]` of the next T positions → normalised last position `[B, H]`.
@@ -338,7 +345,7 @@ class CausalTransformer(nn.Module):
 
     def logits(self, hidden: Tensor, first: int, last: int) -> Tensor:
         """Hidden `[B, H]` → float32 logits `[B, last − first]` of the ids that can be sampled, and no others."""
-        return F.linear(hidden, self.lm_head.weight[first:last]).float()
+        return linear(hidden, self.lm_head.weight[first:last]).float()
 
 
 class FineTransformer(nn.Module):

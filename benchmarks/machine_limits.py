@@ -6,7 +6,7 @@
 
 Measured are the bandwidth of reading, and the rate of products with the weights of Bark's width (4,096 × 1,024) for 1,
 16, 257 (a text prompt) and 1,024 rows (a window of the fine stage). The weights are taken in turn from more of them
-than a cache holds, as a network's are. "int8" are float32 or bfloat16 rows with int8 weights, by torch's own kernel.
+than a cache holds, as a network's are. "int8" are the engine's own layers, in the way they choose on this machine.
 
 The floor of a stage is the time of what cannot be left out, at those rates:
 
@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import nn
 from torch.nn import functional as F
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,8 +39,9 @@ sys.path.append(str(ROOT))
 from measuring import machine, machine_line, threads  # noqa: E402
 
 from bark_engine import BarkError  # noqa: E402
+from bark_engine.int8 import Int8Linear, pack_int8_layers  # noqa: E402
 from bark_engine.placement import check_device  # noqa: E402
-from bark_engine.precision import wide_dtype  # noqa: E402
+from bark_engine.precision import cpu_packs_int8, wide_dtype  # noqa: E402
 from bark_engine.spec import SUNO  # noqa: E402
 
 WIDTH, HIDDEN = 1_024, 4_096  # of the large networks' MLP
@@ -54,10 +55,10 @@ ENGINE = "bark_engine"  # which keeps its heads in float32, whatever the precisi
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bytes read per second; multiply-adds per second by precision and rows. None where torch has no kernel."""
+    """Bytes read per second; multiply-adds per second by precision and rows."""
 
     bandwidth: float
-    products: dict[str, dict[int, float | None]]
+    products: dict[str, dict[int, float]]
 
     def rate(self, precision: str, rows: int) -> float | None:
         """Multiply-adds per second in a precision, at the measured number of rows that is nearest."""
@@ -81,9 +82,7 @@ class Floor:
 def measure_limits(device: torch.device) -> Limits:
     """All figures of a device."""
     kinds = ["float32", "bfloat16", *(["float16"] if device.type == "cuda" else [])]
-    products: dict[str, dict[int, float | None]] = {
-        kind: {rows: product_rate(device, getattr(torch, kind), rows) for rows in ROWS} for kind in kinds
-    }
+    products = {kind: {rows: product_rate(device, getattr(torch, kind), rows) for rows in ROWS} for kind in kinds}
     products["int8"] = {rows: int8_rate(device, rows) for rows in ROWS}
     return Limits(read_bandwidth(device), products)
 
@@ -104,22 +103,18 @@ def product_rate(device: torch.device, dtype: torch.dtype, rows: int) -> float:
     return _rate(lambda weight: F.linear(given, weight), weights, rows, device)
 
 
-def int8_rate(device: torch.device, rows: int) -> float | None:
-    """The same with int8 weights and torch's kernel that reads them as they are; None where there is none."""
-    kernel = getattr(torch.ops.aten, "_weight_int8pack_mm", None)
-    if kernel is None:
-        return None
-    given = torch.randn(rows, WIDTH, device=device).bfloat16()
-    scale = torch.ones(HIDDEN, device=device, dtype=torch.bfloat16)
-    count = WEIGHTS_BYTES // (HIDDEN * WIDTH)
-    weights = [torch.randint(-127, 128, (HIDDEN, WIDTH), device=device, dtype=torch.int8) for _ in range(count)]
-    try:
-        return _rate(lambda weight: kernel(given, weight, scale), weights, rows, device)
-    except (NotImplementedError, RuntimeError):  # how torch says that a device has no such kernel
-        return None
+def int8_rate(device: torch.device, rows: int) -> float:
+    """The same with int8 weights, by the engine's layers."""
+    given = torch.randn(rows, WIDTH, device=device).to(wide_dtype(device))
+    layers = nn.ModuleList(Int8Linear(WIDTH, HIDDEN, bias=False) for _ in range(WEIGHTS_BYTES // (HIDDEN * WIDTH)))
+    for layer in layers:
+        layer.get_parameter("weight").random_(-127, 128)
+        layer.get_parameter("scale").fill_(1.0)
+    layers = pack_int8_layers(layers) if device.type == "cpu" and cpu_packs_int8() else layers.to(device)
+    return _rate(lambda layer: layer(given), list(layers.children()), rows, device)
 
 
-def _rate(product: Callable[[Tensor], Any], weights: Sequence[Tensor], rows: int, device: torch.device) -> float:
+def _rate(product: Callable[[Any], Any], weights: Sequence[Any], rows: int, device: torch.device) -> float:
     """Multiply-adds per second. On CUDA a product is shorter than a look at the clock, so all are timed together."""
     together = len(weights) if device.type == "cuda" else 1
     following = cycle(weights)
@@ -161,11 +156,8 @@ def prompt_products(network: dict[str, Any], positions: int, causal: bool) -> in
     return layer_weights(network) * positions + (attention // 2 if causal else attention)
 
 
-def floors(speed: dict[str, Any], contender: dict[str, Any], limits: Limits, wide: str) -> dict[str, Floor | None]:
-    """The floor of each stage of a contender, from the figures of side_by_side.py.
-
-    `wide` is the precision in which int8 weights are multiplied with many rows. None where a rate is not known.
-    """
+def floors(speed: dict[str, Any], contender: dict[str, Any], limits: Limits) -> dict[str, Floor | None]:
+    """The floor of each stage of a contender, from the figures of side_by_side.py. None where a rate is not known."""
     work, networks, batch = speed["work"], speed["networks"], speed["work"]["batch"]
     turns = batch // contender["rows_together"]  # how often all steps are made
     steps = {"semantic": work["semantic_tokens"], "coarse": SUNO.coarse_codebooks * work["frames"]}
@@ -178,26 +170,26 @@ def floors(speed: dict[str, Any], contender: dict[str, Any], limits: Limits, wid
         read = layer_weights(network) * BYTES[precision] + drawn_from[stage] * network["n_embd"] * head
         products = batch * sum(prompt_products(network, length, True) for length in prompts[stage])
         alone = turns * (steps[stage] - len(prompts[stage]))  # a prompt gives a token of its own
-        rate = limits.rate(_multiplied_in(precision, wide), max(prompts[stage]))
+        rate = limits.rate(_multiplied_in(precision), max(prompts[stage]))
         found[stage] = Floor(alone * read / limits.bandwidth, products / rate) if rate else None
     fine, passes = networks["fine"], SUNO.fine_codebooks - SUNO.coarse_codebooks
     one_pass = prompt_products(fine, SUNO.fine_window, False)
-    rate = limits.rate(_multiplied_in(contender["precision"]["fine"], wide), SUNO.fine_window)
+    rate = limits.rate(_multiplied_in(contender["precision"]["fine"]), SUNO.fine_window)
     found["fine"] = Floor(0.0, batch * work["fine_windows"] * passes * one_pass / rate) if rate else None
     return found
 
 
-def _multiplied_in(precision: str, wide: str) -> str:
-    return {"int8": wide, "autocast": "bfloat16"}.get(precision, precision)
+def _multiplied_in(precision: str) -> str:
+    return "bfloat16" if precision == "autocast" else precision
 
 
-def floor_lines(speed: dict[str, Any], limits: Limits, wide: str) -> list[str]:
+def floor_lines(speed: dict[str, Any], limits: Limits) -> list[str]:
     """A line for each stage of each contender: its time, its floor, and how many times the floor it takes."""
     lines = [
         f"{'':14} {'stage':9} {'precision':9} {'took s':>8} {'floor s':>8} {'reading':>8} {'products':>8} {'×':>6}"
     ]
     for contender in speed["contenders"]:
-        for stage, floor in floors(speed, contender, limits, wide).items():
+        for stage, floor in floors(speed, contender, limits).items():
             took, precision = contender["stages"][stage]["p50"], contender["precision"][stage]
             start = f"{contender['name']:14} {stage:9} {precision:9} {took:8.2f}"
             if floor is None:
@@ -215,7 +207,7 @@ def limit_lines(limits: Limits) -> list[str]:
         f"{'10⁹ multiply-adds a second':28}" + "".join(f"{f'{rows:,} rows':>12}" for rows in ROWS),
     ]
     for kind, rates in limits.products.items():
-        cells = "".join(f"{f'{rate / 1e9:,.1f}' if rate else '–':>12}" for rate in rates.values())
+        cells = "".join(f"{f'{rate / 1e9:,.1f}':>12}" for rate in rates.values())
         lines.append(f"{kind:28}{cells}")
     return lines
 
@@ -252,9 +244,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         speed = read_speed(arguments.speed) if arguments.speed else None
         with threads(arguments.threads), torch.inference_mode():
             facts, limits = machine(device), measure_limits(device)
-        wide = str(wide_dtype(device)).removeprefix("torch.")
         lines = [machine_line(facts), *limit_lines(limits)]
-        lines += ["", *floor_lines(speed, limits, wide)] if speed else []
+        lines += ["", *floor_lines(speed, limits)] if speed else []
         print("\n".join(lines))
         if arguments.json:
             told = {"machine": facts, "bytes_per_second": limits.bandwidth, "multiply_adds_per_second": limits.products}

@@ -29,8 +29,7 @@ class TimedBark(Bark):
 
         def watched(network: Any, frugal: bool) -> T:
             if stage != "codec":  # which is always float32
-                weight = network.get_parameter("transformer.h.0.attn.c_attn.weight")  # every layer is like the first
-                self.precision[STAGE_NAMES[stage]] = name_of(weight.dtype)
+                self.precision[STAGE_NAMES[stage]] = name_of(network.transformer.precision)
             return job(network, frugal)
 
         if self.clock is None:

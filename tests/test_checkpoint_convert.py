@@ -12,7 +12,7 @@ from safetensors import safe_open
 from bark_engine import atomic
 from bark_engine.checkpoint import build, convert, describe, describe_folder, load_stage
 from bark_engine.errors import BarkFileError, BarkInputError
-from bark_engine.precision import quantize
+from bark_engine.int8 import quantize
 from support import checkpoint_files as files
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.int8)

@@ -14,23 +14,24 @@ import torch.nn.functional as F
 from precision_agreement import compare, measure
 from torch import nn
 
-from bark_engine import Bark, BarkFileError, CoarseSampling, SemanticSampling, SemanticTokens
+from bark_engine import Bark, BarkFileError, CoarseSampling, SemanticSampling, SemanticTokens, precision
 from bark_engine.batch import run_rows
 from bark_engine.checkpoint import convert, describe, load_stage, save_stage, weight_bytes
 from bark_engine.coarse import CoarseRow, generate_coarse
+from bark_engine.int8 import Int8Linear, PackedInt8Linear, dequantize, pack_int8_layers, quantize
 from bark_engine.precision import (
+    GROUPED_ROWS,
+    GROUPS,
     KERNEL_ROWS,
     SMALL,
-    Int8Linear,
     Linear,
     best_on_cpu,
     cache_dtype,
     cpu_bfloat16_is_fast,
-    cpu_int8_is_fast,
-    dequantize,
+    cpu_has_int8_kernel,
+    cpu_packs_int8,
     is_narrowed,
-    quantize,
-    with_int8_layers,
+    linear,
 )
 from bark_engine.semantic import SemanticRow, generate_semantic
 from bark_engine.spec import SUNO
@@ -54,37 +55,6 @@ def narrowed(network: nn.Module, stage: str, dtype: torch.dtype, folder: Path) -
 # -- numbers -------------------------------------------------------------------------------------------------------
 
 
-def test_int8_is_the_nearest_of_255_steps_of_each_output() -> None:
-    weight = torch.randn(6, 50, generator=torch.Generator().manual_seed(0))
-    weight[3] = 0
-    narrow, scale = quantize(weight)
-    assert narrow.dtype == torch.int8
-    assert torch.equal(scale, scale.bfloat16().float()), "the kernel takes no other scales"
-    for row in range(6):
-        for column in range(50):
-            steps = weight[row, column].item() / scale[row].item()
-            assert narrow[row, column] == max(-127, min(127, round(steps)))
-    largest = narrow.abs().amax(dim=1)
-    assert largest[3] == 0
-    assert (largest[[0, 1, 2, 4, 5]] >= 126).all()
-    assert (dequantize(narrow, scale) - weight).abs().max() <= 0.51 * scale.max()
-
-
-@pytest.mark.parametrize("rows", [1, 2, KERNEL_ROWS, KERNEL_ROWS + 1, 300])
-@pytest.mark.parametrize("bias", [False, True])
-def test_int8_layers_multiply_with_what_their_weights_stand_for(rows: int, bias: bool) -> None:
-    plain = Linear(64, 96, bias=bias)
-    holder = with_int8_layers(nn.Sequential(plain))
-    state = {"0.bias": plain.bias.data} if bias else {}
-    state["0.weight"], state["0.scale"] = quantize(plain.weight.data)
-    holder.load_state_dict(state, assign=True)
-    x = torch.randn(2, rows, 64, generator=torch.Generator().manual_seed(rows))
-    wanted = x.double() @ dequantize(state["0.weight"], state["0.scale"]).double().T + state.get("0.bias", 0)
-    made = holder(x)
-    assert made.shape == (2, rows, 96)
-    assert (made - wanted).abs().max() < 0.02 * wanted.abs().max()  # inputs and results have eight bits
-
-
 def test_attention_and_mlp_are_narrowed_and_nothing_else() -> None:
     for pair in (causal_pair("text"), fine_pair()):
         layers = {f"{name}.weight" for name, part in pair.engine.named_modules() if isinstance(part, Linear)}
@@ -92,10 +62,14 @@ def test_attention_and_mlp_are_narrowed_and_nothing_else() -> None:
         assert len(layers) == 4 * pair.engine.shape.n_layer
 
 
-@pytest.mark.parametrize("dtype", NARROW)
-def test_logits_stay_near_those_of_float32(dtype: torch.dtype, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("dtype", "packed"), [*((dtype, False) for dtype in NARROW), (torch.int8, True)])
+def test_logits_stay_near_those_of_float32(dtype: torch.dtype, packed: bool, tmp_path: Path) -> None:
     network = causal_pair("text").engine
     narrow = narrowed(network, "text", dtype, tmp_path)
+    if packed:
+        if "fbgemm" not in torch.backends.quantized.supported_engines:
+            pytest.skip("this build of torch has no FBGEMM")
+        pack_int8_layers(narrow)
     ids = torch.tensor(np.random.default_rng(0).integers(0, 10_000, (1, 40)))
     logits = []
     for each in (network, narrow):
@@ -108,6 +82,58 @@ def test_logits_stay_near_those_of_float32(dtype: torch.dtype, tmp_path: Path) -
     assert not torch.equal(logits[0], logits[1])
     divergence = F.kl_div(logits[1], logits[0], log_target=True, reduction="batchmean")
     assert divergence < 0.02, "of some three nats"
+
+
+# -- few rows in float32 -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_sizes_known(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[int, ...], bool]:
+    known: dict[tuple[int, ...], bool] = {}
+    monkeypatch.setattr(precision, "_groups_agree", known)
+    return known
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("rows", [1, 2, 7, GROUPED_ROWS, GROUPED_ROWS + 1])
+@pytest.mark.parametrize("size", [(96, 64), (64, 256), (10_048, 64), (1_025, 64)])
+def test_parts_of_the_outputs_make_the_bits_of_the_whole(
+    threads: int, rows: int, size: tuple[int, int], no_sizes_known: dict[tuple[int, ...], bool]
+) -> None:
+    torch.set_num_threads(threads)  # the fixture sets it back
+    rng = torch.Generator().manual_seed(rows)
+    weight, bias = torch.randn(size, generator=rng), torch.randn(size[0], generator=rng)
+    with torch.inference_mode():
+        for given in (None, bias):
+            for _ in range(3):  # the first one is made both ways
+                x = torch.randn(1, rows, size[1], generator=rng)
+                assert torch.equal(linear(x, weight, given), F.linear(x, weight, given))
+    if size[0] % GROUPS or rows > GROUPED_ROWS or not torch.backends.mkl.is_available():
+        assert not no_sizes_known
+    else:
+        assert list(no_sizes_known) == [(rows, *size)]
+
+
+def test_where_the_bits_differ_nothing_is_divided(
+    no_sizes_known: dict[tuple[int, ...], bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not torch.backends.mkl.is_available():
+        pytest.skip("this build of torch has no MKL")
+    calls = []
+    product = torch.bmm
+    monkeypatch.setattr(torch, "bmm", lambda x, y: calls.append(len(x)) or product(x, y) * (1 + 1e-6))
+    weight = torch.randn(64, 32)
+    with torch.inference_mode():
+        broken = torch.full((1, 32), torch.nan)
+        assert linear(broken, weight).isnan().all()
+        assert not no_sizes_known, "numbers that equal nothing tell nothing"
+        for _ in range(3):
+            x = torch.randn(1, 32)
+            assert torch.equal(linear(x, weight), F.linear(x, weight))
+    assert no_sizes_known == {(1, 64, 32): False}
+    assert calls == [GROUPS, GROUPS]
+    wanted = torch.randn(1, 32, requires_grad=True)
+    assert linear(wanted, weight).requires_grad, "training takes torch's own"
 
 
 # -- files ---------------------------------------------------------------------------------------------------------
@@ -256,24 +282,27 @@ def test_auto_on_this_processor() -> None:
     assert best_on_cpu("codec", many) == torch.float32
     wide = torch.bfloat16 if cpu_bfloat16_is_fast() else torch.float32
     assert best_on_cpu("fine", many) == wide
-    assert best_on_cpu("coarse", many, rows=16) == wide
-    assert best_on_cpu("coarse", many) == (torch.int8 if cpu_int8_is_fast() else wide)
+    assert best_on_cpu("coarse", many, rows=16) == (torch.int8 if cpu_packs_int8() else wide)
+    assert best_on_cpu("coarse", many) == (torch.int8 if cpu_packs_int8() or cpu_has_int8_kernel() else wide)
     assert cache_dtype(torch.int8, CPU) == cache_dtype(torch.float32, CPU, rows=16) == torch.float32
 
 
 @pytest.mark.parametrize(
     ("caps", "wanted"),
     [
-        ({"ATEN_CPU_CAPABILITY": "default"}, "torch.float32 torch.float32"),
-        ({"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}, "torch.int8 torch.float32"),
-        ({"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"}, "torch.int8 torch.float32"),
+        ({"ATEN_CPU_CAPABILITY": "default"}, "torch.float32 torch.float32 torch.float32"),
+        ({"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}, "torch.int8 torch.int8 torch.float32"),
+        ({"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"}, "torch.int8 torch.int8 torch.float32"),
     ],
 )
 def test_auto_without_the_instructions(caps: dict[str, str], wanted: str) -> None:
     """On processors that lack them, as far as torch and oneDNN can be told that this one does."""
     if torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"):
-        wanted = "torch.float32 torch.float32"
-    code = "from bark_engine.precision import best_on_cpu as b; print(b('text', 10**9), b('fine', 10**9))"
+        wanted = "torch.float32 torch.float32 torch.float32"
+    elif "fbgemm" not in torch.backends.quantized.supported_engines:
+        wanted = wanted.replace("int8 torch.int8", "int8 torch.float32")
+    code = "from bark_engine.precision import best_on_cpu as b; print(*(b(s, 10**9, r) for s, r in {asked}))"
+    code = code.format(asked=[("text", 1), ("text", 16), ("fine", 1)])
     root = str(Path(__file__).parent.parent)
     environment = os.environ | caps | {"PYTHONPATH": root}
     told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
@@ -290,7 +319,7 @@ def test_a_batch_takes_another_copy_where_that_is_faster(monkeypatch: pytest.Mon
     kinds = []
     for rows in (1, KERNEL_ROWS + 1):
         bark.run_stage("text", lambda network, frugal: kinds.append(type(network.transformer.h[0].mlp.c_fc)), rows)
-    assert kinds == [Int8Linear, Linear]
+    assert kinds == [PackedInt8Linear if cpu_packs_int8() else Int8Linear, Linear]
 
 
 # -- the benchmark that judges precisions --------------------------------------------------------------------------

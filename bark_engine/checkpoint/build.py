@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from ..codec import Codec
 from ..errors import BarkFileError, BarkInputError
-from ..precision import DTYPES, dequantize, dtype_of, name_of, quantize, with_int8_layers
+from ..int8 import dequantize, quantize, with_int8_layers
+from ..precision import DTYPES, dtype_of, name_of
 from ..progress import OnStep
 from .reading import Weights
 from .shapes import STORED, is_training_buffer, scale_name
@@ -117,7 +118,8 @@ def _stored(weights: Weights, name: str) -> torch.dtype:
 def _read_int8(weights: Weights, source: tuple[str, ...]) -> tuple[Tensor, Tensor]:
     """A matrix as int8 and its scales: as they are stored, or made from wider numbers."""
     if len(source) == 2:
-        return weights.tensor(source[0]).contiguous(), _read(weights, source[1:], torch.float32)
+        # Mapped by itself, so that its pages leave memory with it where it is packed or moved.
+        return weights.passing(source[0]).contiguous(), _read(weights, source[1:], torch.float32)
     original = weights.passing(source[0])
     _require_finite(original, weights.path, source[0], original.dtype)
     return quantize(original)

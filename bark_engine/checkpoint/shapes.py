@@ -10,7 +10,8 @@ from torch import nn
 
 from ..codec import Codec, CodecShape
 from ..errors import BarkFileError
-from ..precision import DTYPES, dtype_of, is_narrowed, with_int8_layers
+from ..int8 import with_int8_layers
+from ..precision import DTYPES, dtype_of, is_narrowed
 from ..transformer import CausalTransformer, FineTransformer, NetworkShape
 from .layouts import FoundStage, short_codec_name
 from .reading import Weights

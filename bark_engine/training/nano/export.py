@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 from ...atomic import replacing
 from ...checkpoint.shapes import scale_name
 from ...errors import BarkFileError
-from ...precision import is_narrowed, quantize
+from ...int8 import quantize
+from ...precision import is_narrowed
 from ...speaker import SpeakerPrompt
 from .family import nano_spec
 from .phones import semantic_vocabulary

@@ -1,0 +1,148 @@
+"""Layers whose weights are int8 times one float32 scale for each output, and how they are multiplied.
+
+`Int8Linear` holds plain tensors, as they lie in a file, and runs anywhere. `PackedInt8Linear` takes its place on
+processors whose fastest product is one of integers.
+"""
+
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .precision import KERNEL_ROWS, Linear, cpu_has_int8_kernel, wide_dtype
+
+STEPS = 63  # largest whole number that an input becomes: a sum of two products with weights up to ±127 must fit into
+# the sixteen bits in which AVX2 adds them (vpmaddubsw), and they are made unsigned by adding 64
+
+
+class Int8Linear(nn.Module):
+    """A layer whose weights are int8 times one float32 scale for each output: a quarter of float32's memory.
+
+    A few rows go through torch's int8 kernel, which reads the weights as they are; many rows through a copy of this
+    one layer's weights in the precision the device multiplies fastest.
+    """
+
+    precision = torch.int8
+    weight: nn.Parameter
+    scale: nn.Parameter
+    bias: nn.Parameter | None
+
+    def __init__(self, inputs: int, outputs: int, bias: bool):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(outputs, inputs, dtype=torch.int8), requires_grad=False)
+        self.scale = nn.Parameter(torch.empty(outputs), requires_grad=False)
+        self.bias = nn.Parameter(torch.zeros(outputs), requires_grad=False) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[…, in]` → `[…, out]`, in the precision that the weights are widened to."""
+        given = wide_dtype(self.weight.device)
+        rows = x.to(given).flatten(0, -2)
+        if len(rows) <= KERNEL_ROWS and x.device.type == "cpu" and cpu_has_int8_kernel():
+            made = torch.ops.aten._weight_int8pack_mm(rows.bfloat16(), self.weight, self.scale.bfloat16())
+        else:
+            made = F.linear(rows, self.weight.to(given)) * self.scale
+        if self.bias is not None:
+            made = made + self.bias
+        return made.to(given).view(*x.shape[:-1], -1)
+
+
+class PackedInt8Linear(nn.Module):
+    """An `Int8Linear` for the processor's integer instructions: float32 in, float32 out, exact sums between them.
+
+    Each row of the input is written as two rows of whole numbers, high and low: x ≈ unit · (high + low / 126), where
+    63 units are the largest value of the row. That is 14 bits, six more than bfloat16 has, and costs little: the
+    weights are read once for both. Sums of whole numbers do not depend on their order, so a row gets the same bits
+    however many others are beside it.
+
+    The weights lie in the order that FBGEMM's kernels read (torch brings them on x86); they are in no state dict.
+    """
+
+    precision = torch.int8
+
+    def __init__(self, layer: Int8Linear):
+        super().__init__()
+        self.bias = layer.bias
+        self._packed = _pack(layer.weight, layer.scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[…, in]` → `[…, out]`."""
+        rows = x.float().flatten(0, -2)
+        largest = torch.linalg.vector_norm(rows, torch.inf, dim=-1, keepdim=True)
+        unit = (largest / STEPS).clamp_(min=torch.finfo(torch.float32).tiny)
+        steps = rows / unit
+        high = steps.round()
+        low = (steps - high).mul_(2 * STEPS)  # rounded where the kernel takes it
+        sums = _product(torch.cat((high, low)), 1.0, STEPS + 1, self._packed)
+        made = sums[: len(rows)].add_(sums[len(rows) :], alpha=0.5 / STEPS).mul_(unit)
+        if self.bias is not None:
+            made += self.bias
+        return made.view(*x.shape[:-1], -1)
+
+
+def _product(rows: Tensor, step: float, zero: int, packed: torch.ScriptObject) -> Tensor:
+    """Rows rounded to whole steps, times the packed weights: float32 of exact sums times the weights' scales."""
+    return torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(rows, step, zero, packed)
+
+
+def _pack(weight: Tensor, scale: Tensor) -> torch.ScriptObject:
+    """Weights `[out, in]` in FBGEMM's order, with their scales."""
+    zeros = torch.zeros(len(scale), dtype=torch.int64)
+    quantized = torch._make_per_channel_quantized_tensor(  # pyright: ignore[reportPrivateImportUsage]
+        weight, scale.double(), zeros, 0
+    )
+    return torch.ops.quantized.linear_prepack(quantized, None)
+
+
+def pack_int8_layers(network: nn.Module) -> nn.Module:
+    """Put a `PackedInt8Linear` in the place of every `Int8Linear` of a network that stays on the CPU.
+
+    The plain weights are let go one by one. Two cores take a second for a large stage.
+    """
+
+    def pack(parent: nn.Module, name: str) -> None:
+        layer = parent.get_submodule(name)
+        assert isinstance(layer, Int8Linear)
+        setattr(parent, name, PackedInt8Linear(layer))
+
+    places = [
+        (parent, name)
+        for parent in network.modules()
+        for name, layer in parent.named_children()
+        if isinstance(layer, Int8Linear)
+    ]
+    with warnings.catch_warnings(), ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        # torch 2.13 says that its quantized tensors will go one day; `cpu_packs_int8` asks whether they are there.
+        warnings.filterwarnings("ignore", message=".*quantized tensor creation functions.*")
+        for done in [pool.submit(pack, *place) for place in places]:
+            done.result()
+    return network
+
+
+def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights `[out, in]` → int8 `[out, in]` and a scale `[out]`: symmetric, the largest of each output at ±127.
+
+    The scales are rounded to what bfloat16 can hold, so that the kernel, which takes no others, multiplies with the
+    scales that the weights were divided by.
+    """
+    weight = weight.float()
+    scale = (weight.abs().amax(dim=1) / 127).bfloat16().float()
+    scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+    return (weight / scale[:, None]).round().clamp(-127, 127).to(torch.int8), scale
+
+
+def dequantize(weight: Tensor, scale: Tensor) -> Tensor:
+    """The float32 weights that int8 ones and their scales stand for."""
+    return weight.float() * scale[:, None].float()
+
+
+def with_int8_layers(network: nn.Module) -> nn.Module:
+    """Put an `Int8Linear` without values in the place of every `Linear`, on the same device; for `load_state_dict`."""
+    for parent in list(network.modules()):
+        for name, layer in list(parent.named_children()):
+            if isinstance(layer, Linear):
+                with layer.weight.device:
+                    narrow = Int8Linear(layer.in_features, layer.out_features, layer.bias is not None)
+                setattr(parent, name, narrow)
+    return network
