@@ -69,21 +69,30 @@ class PackedInt8Linear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`[…, in]` → `[…, out]`."""
         rows = x.float().flatten(0, -2)
-        largest = torch.linalg.vector_norm(rows, torch.inf, dim=-1, keepdim=True)
-        unit = (largest / STEPS).clamp_(min=torch.finfo(torch.float32).tiny)
-        steps = rows / unit
-        high = steps.round()
-        low = (steps - high).mul_(2 * STEPS)  # rounded where the kernel takes it
-        sums = _product(torch.cat((high, low)), 1.0, STEPS + 1, self._packed)
+        numbers, unit = _whole_numbers(rows)
+        sums = _product(numbers, self._packed)
         made = sums[: len(rows)].add_(sums[len(rows) :], alpha=0.5 / STEPS).mul_(unit)
         if self.bias is not None:
             made += self.bias
         return made.view(*x.shape[:-1], -1)
 
 
-def _product(rows: Tensor, step: float, zero: int, packed: torch.ScriptObject) -> Tensor:
-    """Rows rounded to whole steps, times the packed weights: float32 of exact sums times the weights' scales."""
-    return torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(rows, step, zero, packed)
+def _whole_numbers(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows `[R, in]` → their high numbers and then their low ones, `[2 R, in]`, and the unit of each row, `[R, 1]`.
+
+    The low ones are not rounded yet; the product does that.
+    """
+    largest = torch.linalg.vector_norm(rows, torch.inf, dim=-1, keepdim=True)
+    unit = (largest / STEPS).clamp_(min=torch.finfo(torch.float32).tiny)
+    steps = rows / unit
+    high = steps.round()
+    low = steps.sub_(high).mul_(2 * STEPS)
+    return torch.cat((high, low)), unit
+
+
+def _product(numbers: Tensor, packed: torch.ScriptObject) -> Tensor:
+    """Numbers `[R, in]` of −63 … 63 times the packed weights: exact sums, times the weights' scales, in float32."""
+    return torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(numbers, 1.0, STEPS + 1, packed)
 
 
 def _pack(weight: Tensor, scale: Tensor) -> torch.ScriptObject:

@@ -42,7 +42,8 @@ def dtype_of(name: str, precision: torch.dtype) -> torch.dtype:
 
 GROUPS = 8
 GROUPED_ROWS = 128  # more rows keep all threads busy anyway
-_groups_agree: dict[tuple[int, ...], bool] = {}  # by rows, outputs and inputs
+GROUPED_WEIGHTS = 1 << 18  # fewer are multiplied before another thread has begun
+_groups_agree: dict[tuple[int, ...], bool] = {}  # by rows, outputs, inputs and threads
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -53,17 +54,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     first product of each size is made both ways and compared, and where they differ `F.linear` stays.
     """
     rows = x.numel() // x.shape[-1]
-    size = (rows, *weight.shape)
-    if not (
-        rows <= GROUPED_ROWS
-        and x.dtype == weight.dtype == torch.float32
-        and x.device.type == "cpu"
-        and len(weight) % GROUPS == 0
-        and not torch.is_grad_enabled()
-        and not torch.is_autocast_enabled("cpu")
-        and _groups_agree.get(size, True)
-        and torch.backends.mkl.is_available()
-    ):
+    size = (rows, *weight.shape, torch.get_num_threads())
+    if not _can_divide(x, weight, rows) or not _groups_agree.get(size, True):
         return F.linear(x, weight, bias)
     parts = x.reshape(1, rows, -1).expand(GROUPS, -1, -1)
     made = torch.bmm(parts, weight.view(GROUPS, -1, weight.shape[1]).transpose(1, 2))  # [parts, rows, out / parts]
@@ -76,6 +68,14 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
             _groups_agree[size] = torch.equal(made, wanted)
         return wanted
     return made
+
+
+def _can_divide(x: Tensor, weight: Tensor, rows: int) -> bool:
+    """Whether a product is one of those that parts of the outputs make faster, and not of a training."""
+    float32 = x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    there = x.device.type == "cpu" and torch.backends.mkl.is_available() and not torch.is_grad_enabled()
+    even = len(weight) % GROUPS == 0 and weight.is_contiguous()
+    return float32 and there and even and rows <= GROUPED_ROWS and weight.numel() >= GROUPED_WEIGHTS
 
 
 class Linear(nn.Linear):

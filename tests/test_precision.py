@@ -21,6 +21,7 @@ from bark_engine.coarse import CoarseRow, generate_coarse
 from bark_engine.int8 import Int8Linear, PackedInt8Linear, dequantize, pack_int8_layers, quantize
 from bark_engine.precision import (
     GROUPED_ROWS,
+    GROUPED_WEIGHTS,
     GROUPS,
     KERNEL_ROWS,
     SMALL,
@@ -96,7 +97,7 @@ def no_sizes_known(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[int, ...], boo
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("rows", [1, 2, 7, GROUPED_ROWS, GROUPED_ROWS + 1])
-@pytest.mark.parametrize("size", [(96, 64), (64, 256), (10_048, 64), (1_025, 64)])
+@pytest.mark.parametrize("size", [(512, 512), (256, 2_048), (10_048, 64), (1_025, 512), (64, 64)])
 def test_parts_of_the_outputs_make_the_bits_of_the_whole(
     threads: int, rows: int, size: tuple[int, int], no_sizes_known: dict[tuple[int, ...], bool]
 ) -> None:
@@ -108,10 +109,11 @@ def test_parts_of_the_outputs_make_the_bits_of_the_whole(
             for _ in range(3):  # the first one is made both ways
                 x = torch.randn(1, rows, size[1], generator=rng)
                 assert torch.equal(linear(x, weight, given), F.linear(x, weight, given))
-    if size[0] % GROUPS or rows > GROUPED_ROWS or not torch.backends.mkl.is_available():
+    small = math.prod(size) < GROUPED_WEIGHTS
+    if small or size[0] % GROUPS or rows > GROUPED_ROWS or not torch.backends.mkl.is_available():
         assert not no_sizes_known
     else:
-        assert list(no_sizes_known) == [(rows, *size)]
+        assert list(no_sizes_known) == [(rows, *size, threads)]
 
 
 def test_where_the_bits_differ_nothing_is_divided(
@@ -122,7 +124,7 @@ def test_where_the_bits_differ_nothing_is_divided(
     calls = []
     product = torch.bmm
     monkeypatch.setattr(torch, "bmm", lambda x, y: calls.append(len(x)) or product(x, y) * (1 + 1e-6))
-    weight = torch.randn(64, 32)
+    weight = torch.randn(8_192, 32)
     with torch.inference_mode():
         broken = torch.full((1, 32), torch.nan)
         assert linear(broken, weight).isnan().all()
@@ -130,7 +132,7 @@ def test_where_the_bits_differ_nothing_is_divided(
         for _ in range(3):
             x = torch.randn(1, 32)
             assert torch.equal(linear(x, weight), F.linear(x, weight))
-    assert no_sizes_known == {(1, 64, 32): False}
+    assert no_sizes_known == {(1, 8_192, 32, 1): False}
     assert calls == [GROUPS, GROUPS]
     wanted = torch.randn(1, 32, requires_grad=True)
     assert linear(wanted, weight).requires_grad, "training takes torch's own"
