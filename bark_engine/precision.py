@@ -43,7 +43,7 @@ def dtype_of(name: str, precision: torch.dtype) -> torch.dtype:
 GROUPS = 8
 GROUPED_ROWS = 128  # more rows keep all threads busy anyway
 GROUPED_WEIGHTS = 1 << 18  # fewer are multiplied before another thread has begun
-_groups_agree: dict[tuple[int, ...], bool] = {}  # by rows, outputs, inputs and threads
+_groups_agree: dict[tuple[int, ...], bool] = {}  # by rows, outputs, inputs, threads and bias
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -54,7 +54,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     first product of each size is made both ways and compared, and where they differ `F.linear` stays.
     """
     rows = x.numel() // x.shape[-1]
-    size = (rows, *weight.shape, torch.get_num_threads())
+    size = (rows, *weight.shape, torch.get_num_threads(), bias is not None)
     if not _can_divide(x, weight, rows) or not _groups_agree.get(size, True):
         return F.linear(x, weight, bias)
     parts = x.reshape(1, rows, -1).expand(GROUPS, -1, -1)

@@ -113,7 +113,7 @@ def test_parts_of_the_outputs_make_the_bits_of_the_whole(
     if small or size[0] % GROUPS or rows > GROUPED_ROWS or not torch.backends.mkl.is_available():
         assert not no_sizes_known
     else:
-        assert list(no_sizes_known) == [(rows, *size, threads)]
+        assert list(no_sizes_known) == [(rows, *size, threads, False), (rows, *size, threads, True)]
 
 
 def test_where_the_bits_differ_nothing_is_divided(
@@ -132,7 +132,7 @@ def test_where_the_bits_differ_nothing_is_divided(
         for _ in range(3):
             x = torch.randn(1, 32)
             assert torch.equal(linear(x, weight), F.linear(x, weight))
-    assert no_sizes_known == {(1, 8_192, 32, 1): False}
+    assert no_sizes_known == {(1, 8_192, 32, 1, False): False}
     assert calls == [GROUPS, GROUPS]
     wanted = torch.randn(1, 32, requires_grad=True)
     assert linear(wanted, weight).requires_grad, "training takes torch's own"
