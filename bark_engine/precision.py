@@ -17,7 +17,11 @@ PRECISIONS = ("auto", *DTYPES)
 
 SMALL = 20_000_000  # weights of attention and MLP; fewer than these are read from a processor's cache anyway
 KERNEL_ROWS = 8  # up to so many rows torch's own int8 kernel is faster than widening the weights to bfloat16
+GROUPS = 8  # parts of the outputs that `linear` multiplies by themselves
+GROUPED_ROWS = 128  # more rows keep all threads busy anyway
+GROUPED_WEIGHTS = 1 << 18  # fewer are multiplied before another thread has begun
 
+_groups_agree: dict[tuple[int, ...], bool] = {}  # by rows, outputs, inputs, threads and bias
 _ONEDNN_CAPS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")  # its environment variables, new name and old
 _ONEDNN_WITHOUT_BFLOAT16 = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI"}
 _NARROWED = re.compile(r"transformer\.h\.\d+\.(attn|mlp)\.\w+\.(weight|bias|scale)")
@@ -38,12 +42,6 @@ def dtype_of(name: str, precision: torch.dtype) -> torch.dtype:
     if not is_narrowed(name):
         return torch.float32
     return precision if precision.is_floating_point or name.endswith(".weight") else torch.float32
-
-
-GROUPS = 8
-GROUPED_ROWS = 128  # more rows keep all threads busy anyway
-GROUPED_WEIGHTS = 1 << 18  # fewer are multiplied before another thread has begun
-_groups_agree: dict[tuple[int, ...], bool] = {}  # by rows, outputs, inputs, threads and bias
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
