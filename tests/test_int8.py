@@ -19,6 +19,8 @@ from bark_engine.int8 import (
 from bark_engine.precision import KERNEL_ROWS, Linear, cpu_packs_int8
 from support.tiny_models import one_thread  # noqa: F401
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def test_int8_is_the_nearest_of_255_steps_of_each_output() -> None:
     weight = torch.randn(6, 50, generator=torch.Generator().manual_seed(0))
