@@ -76,7 +76,6 @@ class StaticRows(RowCache):
     def begin_step(self) -> Tensor:
         """As `RowCache.begin_step`, without a look at the lengths."""
         positions = self.lengths[: self.rows]
-        self._next = self._numbers[: self.rows], positions
         self.mask = (self._places[: self._end] <= positions[:, None])[:, None, None]  # [rows, 1, 1, end]
         return positions
 

@@ -52,8 +52,10 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     first product of each size is made both ways and compared, and where they differ `F.linear` stays.
     """
     rows = x.numel() // x.shape[-1]
+    if not _can_divide(x, weight, rows):
+        return F.linear(x, weight, bias)
     size = (rows, *weight.shape, torch.get_num_threads(), bias is not None)
-    if not _can_divide(x, weight, rows) or not _groups_agree.get(size, True):
+    if not _groups_agree.get(size, True):
         return F.linear(x, weight, bias)
     parts = x.reshape(1, rows, -1).expand(GROUPS, -1, -1)
     made = torch.bmm(parts, weight.view(GROUPS, -1, weight.shape[1]).transpose(1, 2))  # [parts, rows, out / parts]
@@ -142,8 +144,7 @@ def cpu_bfloat16_is_fast() -> bool:
 @cache
 def cpu_has_int8_kernel() -> bool:
     """Whether torch has a vectorised kernel for int8 weights on this processor: from AVX2 on (docs/log.md)."""
-    vectorised = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
-    return vectorised and hasattr(torch.ops.aten, "_weight_int8pack_mm")
+    return _cpu_is_vectorised() and hasattr(torch.ops.aten, "_weight_int8pack_mm")
 
 
 @cache
@@ -154,10 +155,13 @@ def cpu_packs_int8() -> bool:
     never measured (docs/log.md). Torch means to drop the tensors that packing starts from; without them the other
     kernel is used.
     """
-    vectorised = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
     there = hasattr(torch, "_make_per_channel_quantized_tensor") and all(
         hasattr(torch.ops.quantized, name)
         for name in ("linear_prepack", "linear_with_input_q_dq_qweight_dq_output_fp32")
     )
     engines = torch.backends.quantized.supported_engines
-    return vectorised and there and "fbgemm" in engines and not cpu_bfloat16_is_fast()
+    return _cpu_is_vectorised() and there and "fbgemm" in engines and not cpu_bfloat16_is_fast()
+
+
+def _cpu_is_vectorised() -> bool:
+    return torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")

@@ -102,7 +102,6 @@ class RowCache:
         self.mask: Tensor | None = None
         self._shape = shape
         self._numbers = torch.arange(batch, device=device)
-        self._next = self._numbers[:0], self._numbers[:0]  # rows in use, and where each one's next position lies
         self._places = torch.arange(positions, device=device)
 
     def row(self, number: int, positions: int) -> KeyValueCache:
@@ -129,7 +128,6 @@ class RowCache:
     def begin_step(self) -> Tensor:
         """Get ready for one more position in each row in use; returns those positions, `[rows]`."""
         positions = self.lengths[: self.rows]
-        self._next = self._numbers[: self.rows], positions
         self._end = int(positions.max()) + 1
         self._reserve(self._end)
         if self._whole:
@@ -139,7 +137,7 @@ class RowCache:
 
     def update(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Store `[rows, N, 1, D]` at each row's place and return all up to the farthest, `[rows, N, end, D]`."""
-        rows, positions = self._next
+        rows, positions = self._numbers[: self.rows], self.lengths[: self.rows]
         self.keys[layer, rows, :, positions] = key[:, :, 0].to(self.keys.dtype)
         self.values[layer, rows, :, positions] = value[:, :, 0].to(self.values.dtype)
         return self.keys[layer, : self.rows, :, : self._end], self.values[layer, : self.rows, :, : self._end]

@@ -60,9 +60,9 @@ packs = pytest.mark.skipif(
 )
 
 
-def layer_of(weight: Tensor, bias: bool = False) -> Int8Linear:
+def layer_of(weight: Tensor) -> Int8Linear:
     """Whole weights, each of which stands for itself."""
-    layer = Int8Linear(weight.shape[1], weight.shape[0], bias)
+    layer = Int8Linear(weight.shape[1], weight.shape[0], bias=False)
     layer.weight.data, layer.scale.data = weight.to(torch.int8), torch.ones(len(weight))
     return layer
 
