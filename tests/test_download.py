@@ -34,6 +34,7 @@ SMALL = {
     else replace(file, size=len(CONTENT[key]), digest=f"sha256:{hashlib.sha256(CONTENT[key]).hexdigest()}")
     for key, file in MANIFEST.items()
 }
+TOTAL = sum(len(CONTENT[key]) for key in CONTENT if "small" not in key)  # of the files of "large"
 ON_HUB = {f"{file.repo}/{file.path}": CONTENT[key] for key, file in SMALL.items()}
 
 
@@ -139,12 +140,11 @@ def test_progress_grows_to_the_whole_and_names_each_file(hub: Hub, tmp_path: Pat
     seen: list[tuple[int, int, str]] = []
     fetch(hub, tmp_path, on_progress=lambda *step: seen.append(step))
     done = [step[0] for step in seen]
-    total = sum(len(CONTENT[key]) for key in CONTENT if "small" not in key)
     assert done == sorted(done)
-    assert (done[0], done[-1]) == (0, total)
-    assert {step[1] for step in seen} == {total}
+    assert (done[0], done[-1]) == (0, TOTAL)
+    assert {step[1] for step in seen} == {TOTAL}
     assert list(dict.fromkeys(step[2] for step in seen)) == [file.name for k, file in SMALL.items() if "small" not in k]
-    assert len(seen) > total / CHUNK
+    assert len(seen) > TOTAL / CHUNK
 
 
 def test_stopping_leaves_no_half_file_and_the_next_call_fetches_only_the_rest(hub: Hub, tmp_path: Path) -> None:
@@ -195,8 +195,7 @@ def test_cut_connections_are_resumed_and_only_missing_bytes_are_sent(hub: Hub, t
     assert 0 < starts[1] <= 25_000
     assert starts[1] < starts[2] <= 45_000
     assert (tmp_path / "text_2.pt").read_bytes() == CONTENT["text large"]
-    total = sum(len(CONTENT[key]) for key in CONTENT if "small" not in key)
-    assert total <= hub.sent <= total + 2 * CHUNK  # at most the unfinished chunk of each cut comes twice
+    assert TOTAL <= hub.sent <= TOTAL + 2 * CHUNK  # at most the unfinished chunk of each cut comes twice
 
 
 def test_a_connection_that_brings_nothing_ends_with_a_sentence_and_keeps_what_came(
@@ -352,13 +351,12 @@ def test_a_damaged_record_only_costs_hashing_again(hub: Hub, tmp_path: Path, rec
 def test_too_little_space_is_said_before_anything_is_moved(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    total = sum(len(CONTENT[key]) for key in CONTENT if "small" not in key)
-    usage = type("Usage", (), {"free": total - 1})
+    usage = type("Usage", (), {"free": TOTAL - 1})
     monkeypatch.setattr("shutil.disk_usage", lambda folder: usage)
     with pytest.raises(BarkDownloadError, match=r"needs 0\.00 GB, but only 0\.00 GB are free"):
         fetch(hub, tmp_path)
     assert hub.sent == 0
-    usage.free = total
+    usage.free = TOTAL
     fetch(hub, tmp_path)
 
 
@@ -367,8 +365,7 @@ def test_what_has_arrived_counts_towards_the_space_needed(
 ) -> None:
     with pytest.raises(Enough):
         fetch(hub, tmp_path, on_progress=stop_at(30_000))
-    total = sum(len(CONTENT[key]) for key in CONTENT if "small" not in key)
-    monkeypatch.setattr("shutil.disk_usage", lambda folder: type("Usage", (), {"free": total - 30_000}))
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: type("Usage", (), {"free": TOTAL - 30_000}))
     fetch(hub, tmp_path)
 
 

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from safetensors.torch import save_file, save_model
 from torch import Tensor, nn
@@ -283,3 +284,25 @@ def hub_encodec(path: Path, codec: Any, *, spelling: str = "weight_g") -> Path:
         state[name] = tensor.contiguous()
     save_file(state, path)
     return path
+
+
+# -- one good file of each kind, to be read or damaged -------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def text_state() -> dict[str, Tensor]:
+    """The weights of a text stage."""
+    return suno_stage("text", width=64, heads=1).state_dict()
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """A text stage as Suno's `.pt`."""
+    return suno_checkpoint_of(tmp_path / "text.pt", suno_stage("text"))
+
+
+@pytest.fixture
+def safetensors(tmp_path: Path, text_state: dict[str, Tensor]) -> Path:
+    """A text stage as safetensors."""
+    save_file(text_state, tmp_path / "text.safetensors")
+    return tmp_path / "text.safetensors"
