@@ -17,16 +17,6 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-LARGE_TEXT = {  # model_args of text_2.pt
-    "n_layer": 24,
-    "n_head": 16,
-    "n_embd": 1024,
-    "block_size": 1024,
-    "bias": False,
-    "dropout": 0.0,
-    "input_vocab_size": 129_600,
-    "output_vocab_size": 10_048,
-}
 FLOAT32_BYTES = 4 * 446_088_192  # weights of the large text stage
 CASES = (  # job, file, precision to load or store, bytes to compare the peak with
     ("convert", "text_2.pt", "float16", FLOAT32_BYTES),
@@ -38,25 +28,23 @@ CASES = (  # job, file, precision to load or store, bytes to compare the peak wi
 
 
 def make_large_text(path: Path) -> None:
-    """A checkpoint of zeros with the names, sizes and Adam state of Suno's; zeros take no memory until saved."""
+    """A checkpoint of zeros with the names, sizes and Adam state of Suno's."""
     import numpy as np
     import torch
+    from full_size import SIZES, with_optimizer_state, zeros
 
-    from bark_engine.transformer import CausalTransformer, NetworkShape
+    from bark_engine.random_models import suno_arguments
+    from bark_engine.transformer import CausalTransformer
 
+    shape = SIZES["large"].shape("text")
     with torch.device("meta"):
-        outline = CausalTransformer(NetworkShape(24, 16, 1024, 1024, 129_600, 10_048)).state_dict()
-    shapes = {f"_orig_mod.{name}": tensor.shape for name, tensor in outline.items()}
-    moments = [{"exp_avg": torch.zeros(shape), "exp_avg_sq": torch.zeros(shape)} for shape in shapes.values()]
-    torch.save(
-        {
-            "model": {name: torch.zeros(shape) for name, shape in shapes.items()},
-            "optimizer": {"state": dict(enumerate(moments))},
-            "model_args": LARGE_TEXT,
-            "best_val_loss": np.float64(2.0),
-        },
-        path,
-    )
+        outline = CausalTransformer(shape).state_dict()
+    checkpoint = {
+        "model": {f"_orig_mod.{name}": zeros(tensor.shape) for name, tensor in outline.items()},
+        "model_args": suno_arguments(shape),
+        "best_val_loss": np.float64(2.0),
+    }
+    torch.save(with_optimizer_state(checkpoint), path)
 
 
 def measure(job: str, path: Path, dtype_name: str) -> dict[str, float]:

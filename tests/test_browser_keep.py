@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_keep_text import random_take
 
 from bark_engine.audio_files import FORMATS, save_audio
 from bark_engine.keep import save_tokens, tokens_tag
 from support.browser import Window
 from support.browser_fixtures import browser_tests
 from support.graphs import Graph
-from support.host import run
+from support.host import probe_value, run
 from support.real_host import RealHost
+from support.takes import random_take
 
 pytestmark = browser_tests
 
@@ -89,9 +89,7 @@ def test_a_file_with_tokens_alone_opens_with_a_node_that_runs(
     assert [node["class_type"] for node in prompt.values()] == [kind]
     graph = Graph({"1": next(iter(prompt.values()))})
     probe = graph.add("ProbeValue", value=["1", 0 if kind == "BarkLoadTokens" else 1])
-    result = run(host, graph)
-    assert result.status == "success", result.message
-    assert json.loads(result.ui[probe.key]["text"][0])["kind"] == "SemanticTokens"
+    assert probe_value(run(host, graph), probe)["kind"] == "SemanticTokens"
     assert window.complaints() == []
 
 

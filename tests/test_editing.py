@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bark_engine import BarkError, editing
+from bark_engine import editing
 from bark_engine.errors import BarkInputError
 from bark_engine.speaker import SpeakerPrompt
 from bark_engine.spec import SUNO, BarkSpec, known_family, register_family
@@ -507,7 +507,6 @@ REFUSED: list[tuple[Any, str]] = [
 def test_refused(job: Any, sentence: str) -> None:
     with pytest.raises(BarkInputError, match=sentence) as refusal:
         job()
-    assert isinstance(refusal.value, BarkError)
     assert str(refusal.value).endswith(".")
 
 

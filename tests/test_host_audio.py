@@ -1,12 +1,10 @@
 """Bark among ComfyUI's own audio nodes: its sound goes into them, theirs comes back as tokens."""
 
-import json
-
 import numpy as np
 import pytest
 
 from support.graphs import Graph, add_take
-from support.host import Host, run, saved_files
+from support.host import Host, run, run_probes, saved_files
 from support.sound import read_sound, write_flac
 
 
@@ -42,13 +40,10 @@ def test_any_recording_becomes_tokens_and_sound_again(host: Host, sound: dict[st
     loader = graph.add("BarkLoadModels", models="nano")
     encoded = graph.add("BarkEncodeAudio", models=loader, audio=graph.add("ProbeSound", **sound))
     again = graph.add("BarkDecodeFineTokens", models=loader, fine=encoded)
-    probes = [graph.add("ProbeValue", value=value) for value in (encoded.out(0), encoded.out(1), again)]
-    result = run(host, graph)
-    assert result.status == "success", result.message
-    fine, coarse, audio = (json.loads(result.ui[probe.key]["text"][0]) for probe in probes)
-    assert (fine["kind"], fine["shape"]) == ("FineTokens", [8, 75])
-    assert (coarse["kind"], coarse["shape"]) == ("CoarseTokens", [2, 75])
-    assert audio["shape"] == [1, 1, 24_000]
+    values = run_probes(host, graph, fine=encoded.out(0), coarse=encoded.out(1), audio=again)
+    assert (values["fine"]["kind"], values["fine"]["shape"]) == ("FineTokens", [8, 75])
+    assert (values["coarse"]["kind"], values["coarse"]["shape"]) == ("CoarseTokens", [2, 75])
+    assert values["audio"]["shape"] == [1, 1, 24_000]
 
 
 def test_a_file_from_the_input_folder_is_encoded(host: Host) -> None:
@@ -59,10 +54,7 @@ def test_a_file_from_the_input_folder_is_encoded(host: Host) -> None:
     recording = graph.add("LoadAudio", audio="recording.flac")
     encoded = graph.add("BarkEncodeAudio", models=loader, audio=recording)
     fine = graph.add("BarkCoarseToFine", models=loader, coarse=encoded.out(1), seed=81)
-    probe = graph.add("ProbeValue", value=fine)
-    result = run(host, graph)
-    assert result.status == "success", result.message
-    assert json.loads(result.ui[probe.key]["text"][0])["shape"] == [8, 75]
+    assert run_probes(host, graph, fine=fine)["fine"]["shape"] == [8, 75]
 
 
 def test_the_saver_passes_the_sound_on_unchanged(host: Host) -> None:

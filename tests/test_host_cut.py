@@ -1,24 +1,15 @@
 """Cut and swap on a host: tokens of a take cut, joined and swapped go on through the stages; wrong ones are refused."""
 
-import json
 from typing import Any
 
 import pytest
 
 from support.graphs import Graph, Node, Take, add_take
-from support.host import Host, Result, run
+from support.host import Host, Result, run, run_probes
 
 ANY, CODES = "BARK_SEMANTIC,BARK_COARSE,BARK_FINE", "BARK_COARSE,BARK_FINE"
 KINDS = ("semantic", "coarse", "fine")
 SECONDS = 0.8  # of the take below; nano has something to say for longer
-
-
-def told(host: Host, graph: Graph, **sources: Any) -> dict[str, dict[str, Any]]:
-    """What came out of some outputs."""
-    probes = {name: graph.add("ProbeValue", value=source) for name, source in sources.items()}
-    result = run(host, graph)
-    assert result.status == "success", result.message
-    return {name: json.loads(result.ui[probe.key]["text"][0]) for name, probe in probes.items()}
 
 
 def sentence(result: Result, node: Node) -> str:
@@ -44,7 +35,7 @@ def take(graph: Graph) -> Take:
 def test_three_kinds_cut_at_one_time_make_a_voice(host: Host, graph: Graph, take: Take) -> None:
     parts = {kind: graph.add("BarkTrimTokens", tokens=getattr(take, kind), start=0.2, end=0.6) for kind in KINDS}
     voice = graph.add("BarkMakeSpeakerPrompt", **parts)
-    values = told(host, graph, **parts, voice=voice)
+    values = run_probes(host, graph, **parts, voice=voice)
     assert [values[kind]["kind"] for kind in KINDS] == ["SemanticTokens", "CoarseTokens", "FineTokens"]
     assert [values[kind]["shape"] for kind in KINDS] == [[20], [2, 30], [8, 30]]  # 10 … 30 of 49.9/s, 15 … 45 of 75/s
     assert values["voice"]["kind"] == "SpeakerPrompt"
@@ -59,7 +50,7 @@ def test_cut_semantic_tokens_are_spoken(host: Host, graph: Graph, take: Take) ->
     fine = graph.add("BarkCoarseToFine", models=take.models, coarse=first)
     second = graph.add("BarkTrimTokens", tokens=fine, start=0.1)
     audio = graph.add("BarkDecodeFineTokens", models=take.models, fine=second)
-    values = told(host, graph, part=part, coarse=coarse, first=first, second=second, audio=audio)
+    values = run_probes(host, graph, part=part, coarse=coarse, first=first, second=second, audio=audio)
     assert [values[name]["shape"] for name in ("part", "coarse", "first")] == [[20], [2, 30], [2, 15]]
     assert values["second"]["shape"] == [8, 8]  # frame 7 begins where semantic token 5 does
     assert values["audio"]["shape"] == [1, 1, 8 * 320]
@@ -71,7 +62,7 @@ def test_halves_joined_are_the_whole(host: Host, graph: Graph, take: Take) -> No
         cuts = [(0.0, 0.2), (0.2, 0.4), (0.4, 0.0)]
         parts = [graph.add("BarkTrimTokens", tokens=tokens, start=start, end=end) for start, end in cuts]
         joined = graph.add("BarkJoinTokens", first=parts[0], second=parts[1], eighth=parts[2])
-        values = told(host, graph, whole=tokens, joined=joined)
+        values = run_probes(host, graph, whole=tokens, joined=joined)
         assert values["joined"] == values["whole"]
 
 
@@ -80,7 +71,7 @@ def test_what_is_selected_in_the_inspector_is_cut(host: Host, graph: Graph, take
     wires = {"start": inspector.out(2), "end": inspector.out(3)}
     cut = graph.add("BarkTrimTokens", tokens=take.fine, **wires)
     left = graph.add("BarkReplaceRange", tokens=take.semantic, **wires)
-    values = told(host, graph, cut=cut, left=left, whole=take.semantic)
+    values = run_probes(host, graph, cut=cut, left=left, whole=take.semantic)
     assert values["cut"]["shape"] == [8, 15]
     assert values["left"]["shape"][0] == values["whole"]["shape"][0] - 10
 
@@ -89,7 +80,7 @@ def test_an_inspector_without_a_selection_gives_the_whole(host: Host, graph: Gra
     inspector = graph.add("BarkInspectTokens", semantic=take.semantic, fine=take.fine)
     wires = {"start": inspector.out(2), "end": inspector.out(3)}
     cuts = {kind: graph.add("BarkTrimTokens", tokens=getattr(take, kind), **wires) for kind in KINDS}
-    values = told(host, graph, **cuts, **{f"whole {kind}": getattr(take, kind) for kind in KINDS})
+    values = run_probes(host, graph, **cuts, **{f"whole {kind}": getattr(take, kind) for kind in KINDS})
     for kind in KINDS:
         assert values[kind] == values[f"whole {kind}"]
 
@@ -100,7 +91,7 @@ def test_a_range_is_replaced_and_repeated(host: Host, graph: Graph, take: Take) 
     itself = graph.add("BarkReplaceRange", tokens=take.semantic, insert=part, start=0.0, end=0.1)
     repeated = graph.add("BarkRepeatRange", tokens=take.fine, start=0.2, end=0.4, times=3)
     once = graph.add("BarkRepeatRange", tokens=take.fine, start=0.2, end=0.4, times=1)
-    values = told(
+    values = run_probes(
         host,
         graph,
         semantic=take.semantic,
@@ -123,7 +114,7 @@ def test_codebooks_of_two_renderings_are_swapped(host: Host, graph: Graph, take:
     under = graph.add("BarkSwapCodebooks", tokens=other, source=take.coarse)
     coarse = graph.add("BarkCoarseFromFine", fine=upper)
     audio = graph.add("BarkDecodeFineTokens", models=take.models, fine=upper)
-    values = told(
+    values = run_probes(
         host,
         graph,
         one=take.fine,
@@ -149,7 +140,7 @@ def test_two_lengths_follow_the_rule(host: Host, graph: Graph, take: Take) -> No
         rule: graph.add("BarkSwapCodebooks", tokens=take.fine, source=short, length=rule)
         for rule in ("shorter", "keep")
     }
-    values = told(host, graph, whole=take.fine, **rules)
+    values = run_probes(host, graph, whole=take.fine, **rules)
     assert values["shorter"]["shape"] == [8, 15]
     assert values["keep"] == values["whole"]  # a sound mixed with its own beginning
     refused = graph.add("BarkSwapCodebooks", tokens=take.fine, source=short)
@@ -166,7 +157,7 @@ def test_voices_are_mixed_and_cropped_and_speak(host: Host, graph: Graph) -> Non
     for name, speaker in {"mixed": mixed, "cropped": cropped}.items():
         coarse = graph.add("BarkSemanticToCoarse", models=take.models, semantic=take.semantic, speaker=speaker)
         spoken[name] = graph.add("BarkCoarseToFine", models=take.models, coarse=coarse, speaker=speaker)
-    values = told(host, graph, voice=cropped, both=mixed, **spoken)
+    values = run_probes(host, graph, voice=cropped, both=mixed, **spoken)
     assert values["both"]["kind"] == values["voice"]["kind"] == "SpeakerPrompt"
     assert values["both"]["name"] == "nano/low with the sound of nano/high"
     assert values["mixed"]["shape"] == values["cropped"]["shape"]

@@ -10,7 +10,7 @@ import torch
 
 from support.comfy_server import PACK
 from support.graphs import Graph, Node, Take, add_take
-from support.host import Host, Result, run, saved_files
+from support.host import Host, probe_value, run, run_probes, saved_files
 from support.sound import read_sound
 from support.workflows import problems, to_prompt
 
@@ -22,10 +22,6 @@ def all_stages(prefix: str, seed: int = 1) -> tuple[Graph, Take, Node]:
     graph = Graph()
     take = add_take(graph, seed=seed)
     return graph, take, graph.add("BarkSaveAudio", audio=take.audio, filename_prefix=prefix)
-
-
-def told(result: Result, node: Node) -> dict[str, Any]:
-    return json.loads(result.ui[node.key]["text"][0])
 
 
 def test_all_stages_end_in_a_file_that_plays(host: Host) -> None:
@@ -45,9 +41,8 @@ def test_all_stages_end_in_a_file_that_plays(host: Host) -> None:
 def test_tokens_on_the_wires_are_read_only_and_of_one_length(host: Host) -> None:
     graph = Graph()
     take = add_take(graph)
-    probes = [graph.add("ProbeValue", value=stage) for stage in take.stages[1:]]
-    result = run(host, graph)
-    semantic, coarse, fine, audio = (told(result, probe) for probe in probes)
+    wires = {"semantic": take.semantic, "coarse": take.coarse, "fine": take.fine, "audio": take.audio}
+    semantic, coarse, fine, audio = run_probes(host, graph, **wires).values()
     assert [value["kind"] for value in (semantic, coarse, fine)] == ["SemanticTokens", "CoarseTokens", "FineTokens"]
     assert not any(value["writeable"] for value in (semantic, coarse, fine))
     (steps,), frames = semantic["shape"], coarse["shape"][1]
@@ -108,17 +103,16 @@ def test_the_one_box_gives_what_the_stages_give(host: Host) -> None:
     result = run(host, graph)
     assert result.status == "success", result.message
     for by_stages, by_box in pairs:
-        assert told(result, by_stages) == told(result, by_box)
+        assert probe_value(result, by_stages) == probe_value(result, by_box)
 
 
 def test_coarse_tokens_of_one_take_go_into_anothers_fine_stage(host: Host) -> None:
     graph = Graph()
     first = add_take(graph, seed=1)
     again = graph.add("BarkCoarseToFine", models=first.models, coarse=first.coarse, seed=2)
-    probes = [graph.add("ProbeValue", value=node) for node in (first.coarse, first.fine, again)]
-    coarse, fine, other = (told(run(host, graph), probe) for probe in probes)
-    assert fine["shape"] == other["shape"] == [8, coarse["shape"][1]]
-    assert fine["hash"] != other["hash"]
+    values = run_probes(host, graph, coarse=first.coarse, fine=first.fine, again=again)
+    assert values["fine"]["shape"] == values["again"]["shape"] == [8, values["coarse"]["shape"][1]]
+    assert values["fine"]["hash"] != values["again"]["hash"]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import load
 
 from support.graphs import Graph, Node, add_take
-from support.host import Host, Result, run
+from support.host import Host, Result, probe_value, run
 from support.real_host import RealHost
 from support.sound import read_sound
 from support.standin.host import StandInHost
@@ -40,10 +40,6 @@ def view_of(host: Host, result: Result, node: Node) -> tuple[dict[str, np.ndarra
     return load(content), json.loads(content[8 : 8 + size])["__metadata__"]
 
 
-def told(result: Result, probe: Node) -> dict[str, Any]:
-    return json.loads(result.ui[probe.key]["text"][0])
-
-
 def hash_of(array: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(array.astype(np.int64)).tobytes()).hexdigest()
 
@@ -59,8 +55,8 @@ def test_the_browser_gets_all_that_was_connected(host: Host) -> None:
     result = run(host, graph)
     arrays, metadata = view_of(host, result, node)
     for name, probe in probes.items():
-        assert list(arrays[name].shape) == told(result, probe)["shape"]
-        assert hash_of(arrays[name]) == told(result, probe)["hash"]
+        assert list(arrays[name].shape) == probe_value(result, probe)["shape"]
+        assert hash_of(arrays[name]) == probe_value(result, probe)["hash"]
     length = len(arrays["semantic"])
     assert arrays["trace.probability"].shape == arrays["trace.entropy"].shape == (length,)
     assert 0 < arrays["trace.probability"].min() <= arrays["trace.probability"].max() <= 1
@@ -76,7 +72,7 @@ def test_the_browser_gets_all_that_was_connected(host: Host) -> None:
     assert fetch(host, item).startswith(b"RIFF")
     played = read_sound(path_of(host, item))
     assert played.rate == 24_000
-    assert list(played.samples.shape) == told(result, sound)["shape"][1:]
+    assert list(played.samples.shape) == probe_value(result, sound)["shape"][1:]
     assert np.abs(played.samples).max() == pytest.approx(np.abs(arrays["wave"]).max(), abs=1e-4)
 
 
@@ -101,7 +97,7 @@ def test_picture_words_and_times_go_on(host: Host) -> None:
     probes = [[graph.add("ProbeValue", value=node.out(slot)) for slot in range(4)] for node in (whole, part)]
     result = run(host, graph)
     _, metadata = view_of(host, result, whole)
-    image, words, start, end = (told(result, probe) for probe in probes[0])
+    image, words, start, end = (probe_value(result, probe) for probe in probes[0])
     assert image["shape"] == [1, 40 + 62 + 10 + 128 + 14, 1_200, 3]
     assert (image["dtype"], image["device"]) == ("torch.float32", "cpu")
     assert 0 <= image["lowest"] < 0.1
@@ -109,7 +105,7 @@ def test_picture_words_and_times_go_on(host: Host) -> None:
     assert words == {"kind": "str", "value": metadata["summary"]}
     assert start == {"kind": "float", "value": 0.0}
     assert end == {"kind": "float", "value": float(metadata["seconds"])}
-    assert [told(result, probe)["value"] for probe in probes[1][2:]] == [0.1, 0.4]
+    assert [probe_value(result, probe)["value"] for probe in probes[1][2:]] == [0.1, 0.4]
 
 
 def test_a_selection_cuts_the_tokens(host: Host) -> None:
@@ -124,12 +120,12 @@ def test_a_selection_cuts_the_tokens(host: Host) -> None:
     probes = [graph.add("ProbeValue", value=value) for value in (take.semantic, take.coarse, *trims)]
     result = run(host, graph)
     assert result.status == "success", result.message
-    semantic, coarse, whole_semantic, whole_coarse = (told(result, probe) for probe in probes)
+    semantic, coarse, whole_semantic, whole_coarse = (probe_value(result, probe) for probe in probes)
     assert (whole_semantic, whole_coarse) == (semantic, coarse)
     result = run(host, graph.changed(node, start=0.1, end=0.4))
     assert result.status == "success", result.message
-    assert told(result, probes[2])["shape"] == [round(0.4 * 49.9) - round(0.1 * 49.9)]
-    assert told(result, probes[3])["shape"] == [2, 30 - 7]  # 20 and 5 tokens are 30.06 and 7.5 frames
+    assert probe_value(result, probes[2])["shape"] == [round(0.4 * 49.9) - round(0.1 * 49.9)]
+    assert probe_value(result, probes[3])["shape"] == [2, 30 - 7]  # 20 and 5 tokens are 30.06 and 7.5 frames
 
 
 def test_a_new_selection_writes_no_new_files(host: Host) -> None:

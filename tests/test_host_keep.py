@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from bark_engine import FineTokens, SemanticTokens
 from bark_engine.keep import Take, load_take, load_tokens, read_tokens, save_tokens
 from support.graphs import Graph, Node, add_take
 from support.graphs import Take as Stages
-from support.host import Host, run, saved_files
+from support.host import Host, Result, probe_value, run, run_probes, saved_files, shown_text
 from support.sound import read_sound
 from support.standin.host import StandInHost
 
@@ -29,16 +28,8 @@ def wires(stages: Stages, kinds: tuple[str, ...] = ("semantic", "coarse", "fine"
     return {kind: getattr(stages, kind) for kind in kinds}
 
 
-def probed(host: Host, graph: Graph, outputs: dict[str, list[Any] | Node]) -> dict[str, dict[str, Any]]:
-    """What came through these wires."""
-    probes = {name: graph.add("ProbeValue", value=wire) for name, wire in outputs.items()}
-    result = run(host, graph)
-    assert result.status == "success", result.message
-    return {name: json.loads(result.ui[probe.key]["text"][0]) for name, probe in probes.items()}
-
-
-def saved_take(host: Host, result: Any, save: Node) -> Path:
-    return tokens_folder(host) / result.ui[save.key]["text"][0].removeprefix("Saved as ")
+def saved_take(host: Host, result: Result, save: Node) -> Path:
+    return tokens_folder(host) / shown_text(result, save).removeprefix("Saved as ")
 
 
 # -- token files ---------------------------------------------------------------------------------------------------
@@ -58,9 +49,9 @@ def test_a_take_is_kept_and_comes_back_as_the_same_wires(host: Host) -> None:
     assert "people/kept_00001.safetensors" in options
     again = Graph()
     load = again.add("BarkLoadTokens", file="people/kept_00001.safetensors")
-    loaded = probed(host, again, {kind: load.out(place) for place, kind in enumerate(probes)} | {"text": load.out(3)})
+    loaded = run_probes(host, again, **{kind: load.out(place) for place, kind in enumerate(probes)}, text=load.out(3))
     for kind, probe in probes.items():
-        assert loaded[kind] == json.loads(first.ui[probe.key]["text"][0])
+        assert loaded[kind] == probe_value(first, probe)
     assert loaded["text"]["kind"] == "str"
     assert run(host, again).ran == []  # nothing changed
 
@@ -107,7 +98,7 @@ def test_a_kind_that_is_missing_stops_only_the_nodes_that_want_it(host: Host) ->
     text = graph.add("ProbeValue", value=load.out(3))
     result = run(host, graph)
     assert result.status == "success", result.message
-    assert json.loads(result.ui[semantic.key]["text"][0])["shape"] == [3]
+    assert probe_value(result, semantic)["shape"] == [3]
     assert set(result.blocked) == {coarse.key, text.key}
     assert "words.safetensors holds no coarse tokens. It has semantic ones" in result.blocked[coarse.key]
     assert "does not say what text" in result.blocked[text.key]
@@ -120,7 +111,7 @@ def test_save_tokens_passes_on_what_it_has(host: Host) -> None:
     save = graph.add("BarkSaveTokens", filename_prefix="part", fine=stages.fine)
     fine, semantic = graph.add("ProbeValue", value=save.out(2)), graph.add("ProbeValue", value=save.out(0))
     result = run(host, graph)
-    assert json.loads(result.ui[fine.key]["text"][0])["kind"] == "FineTokens"
+    assert probe_value(result, fine)["kind"] == "FineTokens"
     assert set(result.blocked) == {semantic.key}
     assert "no semantic tokens to pass on" in result.blocked[semantic.key]
 
@@ -131,7 +122,7 @@ def test_files_of_others_and_of_the_input_folder(host: Host) -> None:
     assert "theirs.npy [input]" in host.object_info()["BarkLoadTokens"]["input"]["required"]["file"][1]["options"]
     graph = Graph()
     load = graph.add("BarkLoadTokens", file="theirs.npy [input]")
-    told = probed(host, graph, {"fine": load.out(2)})["fine"]
+    told = run_probes(host, graph, fine=load.out(2))["fine"]
     assert (told["kind"], told["shape"], told["family"]) == ("FineTokens", [8, 2], "suno")
 
 
@@ -227,11 +218,10 @@ def test_a_sound_remembers_its_tokens(host: Host, file_format: str) -> None:
     load = again.add("BarkLoadAudio", audio=name)
     models = again.add("BarkLoadModels", models="nano")
     decoded = again.add("BarkDecodeFineTokens", models=models, fine=load.out(3))
-    told = probed(host, again, {"sound": load.out(0), "decoded": decoded, "semantic": load.out(1)})
+    told = run_probes(host, again, sound=load.out(0), decoded=decoded, semantic=load.out(1))
     original = Graph()
-    assert (
-        told["decoded"] == probed(host, original, {"audio": add_take(original, "Remember me.", seed=67).audio})["audio"]
-    )
+    spoken = run_probes(host, original, audio=add_take(original, "Remember me.", seed=67).audio)
+    assert told["decoded"] == spoken["audio"]
     assert told["sound"]["kind"] == "AUDIO"
     assert told["sound"]["shape"][:2] == [1, 1]
     assert told["semantic"]["kind"] == "SemanticTokens"
@@ -258,7 +248,7 @@ def test_a_sound_without_tokens_is_still_a_sound(host: Host) -> None:
     sound, fine = again.add("ProbeValue", value=load), again.add("ProbeValue", value=load.out(3))
     result = run(host, again)
     assert result.status == "success", result.message
-    assert json.loads(result.ui[sound.key]["text"][0])["shape"] == [1, 2, 2_400]
+    assert probe_value(result, sound)["shape"] == [1, 2, 2_400]
     assert "sound without tokens" in result.blocked[fine.key]
 
 
@@ -284,7 +274,7 @@ def test_the_packs_own_sound_is_offered_last_and_brings_its_tokens(host: Host) -
     load = graph.add("BarkLoadAudio", audio=options[-1])
     decoded = graph.add("BarkDecodeFineTokens", models=graph.add("BarkLoadModels", models="nano"), fine=load.out(3))
     outputs = {"audio": load.out(0), "semantic": load.out(1), "coarse": load.out(2), "fine": load.out(3)}
-    told = probed(host, graph, {**outputs, "decoded": decoded})
+    told = run_probes(host, graph, **outputs, decoded=decoded)
     assert [told[name]["kind"] for name in outputs] == ["AUDIO", "SemanticTokens", "CoarseTokens", "FineTokens"]
     assert told["decoded"]["shape"] == told["audio"]["shape"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from support.graphs import Graph, Node, add_take
-from support.host import Host, Result, run, saved_files, start
+from support.host import Host, probe_value, probe_values, run, saved_files, shown_text, start
 from support.sound import read_sound
 from support.standin.host import StandInHost
 
@@ -32,12 +32,6 @@ def add_probes(graph: Graph, box: Node) -> list[Node]:
     return [graph.add("ProbeValue", value=box.out(slot)) for slot in SLOTS]
 
 
-def told(result: Result, node: Node) -> list[dict[str, Any]]:
-    """What a probe saw, once for each item of a list."""
-    assert result.status == "success", result.message
-    return [json.loads(text) for text in result.ui[node.key]["text"]]
-
-
 def test_each_text_of_a_list_gets_what_it_gets_alone(host: Host) -> None:
     """All four outputs, in the order of the texts; one progress bar over all."""
     graph = Graph()
@@ -52,7 +46,7 @@ def test_each_text_of_a_list_gets_what_it_gets_alone(host: Host) -> None:
     running = start(host, graph)
     result = running.result()
     for slot in SLOTS:
-        assert told(result, together[slot]) == [told(result, probes[slot])[0] for probes in alone]
+        assert probe_values(result, together[slot]) == [probe_value(result, probes[slot]) for probes in alone]
     reports = running.progress_of(box.key)
     assert [value for value, _ in reports] == sorted(value for value, _ in reports)
     assert {maximum for _, maximum in reports} == {3_000}
@@ -68,7 +62,7 @@ def test_a_shorter_list_repeats_its_last_value(host: Host) -> None:
     takes = graph.add("BarkTextToSpeech", models=loader, text=TEXTS[2], seed=lists.out(1))
     probes = [graph.add("ProbeValue", value=box.out(2)) for box in (short, takes)]
     result = run(host, graph)
-    three, two = (told(result, probe) for probe in probes)
+    three, two = (probe_values(result, probe) for probe in probes)
     assert (len(three), len(two)) == (3, 2)
     assert three[2]["hash"] == two[1]["hash"] != two[0]["hash"]
 
@@ -83,7 +77,7 @@ def test_each_text_can_have_a_voice_of_its_own(host: Host) -> None:
     voices = graph.add("BarkMakeSpeakerPrompt", **tokens)
     again = graph.add("BarkTextToSpeech", models=loader, text=TEXTS[1], speaker=voices, seed=4)
     probe = graph.add("ProbeValue", value=again.out(2))
-    one, other = told(run(host, graph), probe)
+    one, other = probe_values(run(host, graph), probe)
     assert one["hash"] != other["hash"]
 
 
@@ -95,11 +89,11 @@ def test_lines_become_files_in_their_order(host: Host) -> None:
     audio = graph.add("ProbeValue", value=box)
     save = graph.add("BarkSaveAudio", audio=box, filename_prefix="lists/line", format="wav 32-bit float")
     result = run(host, graph)
-    assert len(told(result, texts)) == 2
+    assert len(probe_values(result, texts)) == 2
     files = saved_files(host, result, save.key)
     assert [path.name for path in files] == ["line_00001.wav", "line_00002.wav"]
     lengths = [read_sound(path).samples.shape[1] for path in files]
-    assert lengths == [value["shape"][2] for value in told(result, audio)]
+    assert lengths == [value["shape"][2] for value in probe_values(result, audio)]
 
 
 # -- what is refused before anything runs ---------------------------------------------------------------------------
@@ -207,12 +201,12 @@ def test_one_text_fails_alone_and_is_named(ending: StandInHost) -> None:
     alone = [add_probes(graph, single) for single in singles]
     result = run(ending, graph)
     for slot in SLOTS:
-        assert told(result, together[slot]) == [told(result, probes[slot])[0] for probes in alone]
-    (notice,) = result.ui[box.key]["text"]
+        assert probe_values(result, together[slot]) == [probe_value(result, probes[slot]) for probes in alone]
+    notice = shown_text(result, box)
     assert notice.startswith("1 of 3 texts could not be spoken")
     assert "Text 2 of 3: The models ended the speech before it began" in notice
     assert notice in ending.log_text()
-    assert run(ending, graph).ui[box.key]["text"] == [notice]
+    assert shown_text(run(ending, graph), box) == notice
 
 
 @pytest.mark.parametrize("texts", [TEXTS[:1], TEXTS[:2]], ids=["one", "two"])

@@ -12,7 +12,7 @@ import pytest
 from bark_engine import BarkSpec, SemanticSampling
 from bark_engine.trace import TraceRecorder
 from support.graphs import Graph, add_take
-from support.host import Host, run, start
+from support.host import Host, probe_value, run, start
 from support.standin.host import StandInHost
 
 
@@ -36,11 +36,10 @@ def test_all_tokens_of_all_stages_arrive(host: Host) -> None:
     for node, probe, kind, rows in zip(
         (take.semantic, take.coarse, take.fine), probes, ("semantic", "coarse", "fine"), (1, 2, 1), strict=True
     ):
-        told = json.loads(result.ui[probe.key]["text"][0])
         own = [event for event in events if event["node"] == node.key]
         assert {(event["kind"], event["rows"]) for event in own} == {(kind, rows)}
         assert [event["done"] for event in own] == [False] * (len(own) - 1) + [True]
-        assert len(joined(own)) == rows * told["shape"][-1] == own[-1]["total"]
+        assert len(joined(own)) == rows * probe_value(result, probe)["shape"][-1] == own[-1]["total"]
         assert own[0]["first"] == 0, "a new strip"
         assert all(0 <= one < 1_024 for one in joined(own)), "without the models' offsets"
     assert len({event["node"] for event in events}) == 3

@@ -3,13 +3,12 @@
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from bark_engine.random_models import write_random_models
 from support.graphs import Graph, add_take
-from support.host import Host, run
+from support.host import Host, probe_value, run
 
 STAGES = ("text", "coarse", "fine", "codec")
 
@@ -36,10 +35,6 @@ def readings(host: Host, since: int) -> list[str]:
     return [f"{line.split('Reading the ')[1].split()[0]} {line.rstrip('.').split()[-1]}" for line in lines]
 
 
-def loaded(result: Any, key: str) -> list[dict[str, str]]:
-    return json.loads(result.ui[key]["text"][0])
-
-
 def test_every_stage_is_read_once_and_sits_in_a_model_patcher(host: Host) -> None:
     host.free()
     before = len(host.log_text())
@@ -47,7 +42,7 @@ def test_every_stage_is_read_once_and_sits_in_a_model_patcher(host: Host) -> Non
     probe = graph.add("ProbeModels", after=add_take(graph, seed=50).audio)
     result = run(host, graph)
     assert readings(host, before) == [f"{stage} float32" for stage in STAGES]
-    entries = loaded(result, probe.key)
+    entries = probe_value(result, probe)
     assert {entry["patcher"] for entry in entries} == {"ModelPatcher"}
     assert {entry["on"] for entry in entries} == {"cpu"}
     modules = sorted(entry["module"] for entry in entries)
@@ -70,7 +65,7 @@ def test_two_loaders_share_one_copy_and_another_precision_is_another(host: Host)
     result = run(host, graph)
     assert result.status == "success", result.message
     assert sorted(readings(host, before)) == [f"{stage} bfloat16" for stage in ("coarse", "fine", "text")]
-    assert len(loaded(result, probe.key)) == 7  # the codec is always float32, hence shared
+    assert len(probe_value(result, probe)) == 7  # the codec is always float32, hence shared
 
 
 def test_freed_models_are_gone_and_the_next_run_is_good(host: Host) -> None:
@@ -82,7 +77,7 @@ def test_freed_models_are_gone_and_the_next_run_is_good(host: Host) -> None:
     empty = Graph()
     silence = empty.add("ProbeSound", samples=10)
     models = empty.add("ProbeModels", after=silence)
-    assert loaded(run(host, empty), models.key) == []
+    assert probe_value(run(host, empty), models) == []
     host.free()
     before = len(host.log_text())
     second = run(host, graph)

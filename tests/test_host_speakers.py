@@ -1,13 +1,12 @@
 """Voices in a host: made, kept, found again, used, never overwritten by accident."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from support.graphs import Graph, Node, add_take
-from support.host import Host, run
+from support.host import Host, run, run_probes, shown_text
 
 
 def make_voice(graph: Graph, seed: int, name: str, overwrite: bool = False) -> tuple[Node, Node]:
@@ -26,7 +25,7 @@ def test_a_voice_is_kept_listed_and_used(host: Host) -> None:
     _, save = make_voice(graph, 70, "people/kept")
     result = run(host, graph)
     assert result.status == "success", result.message
-    assert "kept.npz" in result.ui[save.key]["text"][0]
+    assert "kept.npz" in shown_text(result, save)
     with np.load(voice_file(host, "people/kept"), allow_pickle=False) as arrays:
         assert {"semantic_prompt", "coarse_prompt", "fine_prompt"} <= set(arrays.files)
         assert arrays["coarse_prompt"].shape[0] == 2
@@ -41,10 +40,7 @@ def test_a_voice_is_kept_listed_and_used(host: Host) -> None:
             speaker = again.add("BarkLoadSpeakerPrompt", speaker="people/kept.npz", download=False)
             for stage in (take.semantic, take.coarse, take.fine):
                 again[stage.key]["inputs"]["speaker"] = speaker.out(0)
-        probe = again.add("ProbeValue", value=take.audio)
-        result = run(host, again)
-        assert result.status == "success", result.message
-        return json.loads(result.ui[probe.key]["text"][0])["hash"]
+        return run_probes(host, again, audio=take.audio)["audio"]["hash"]
 
     assert spoken(with_voice=True) != spoken(with_voice=False)
 

@@ -17,13 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.numpy import save_file
-from test_keep_text import ABOUT, codes, random_take
 
 from bark_engine import BarkFileError, BarkInputError, FineTokens, SemanticTokens, SpeakerPrompt
 from bark_engine.keep import About, Take, finish, load_take, load_tokens, save_tokens
 from bark_engine.keep.finish import missing_stages
 from bark_engine.keep.shelf import Shelf, find_file, list_names
 from bark_engine.speaker import KEYS
+from support.takes import ABOUT, codes, random_take
 from support.tiny_models import prompt_arrays
 
 ARRAYS = prompt_arrays(50)

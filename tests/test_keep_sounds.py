@@ -19,13 +19,13 @@ import pytest
 import scipy.io.wavfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_keep_text import ABOUT, random_take
 
 from bark_engine import Bark, BarkFileError, BarkInputError
 from bark_engine.audio_files import FORMATS, save_audio
 from bark_engine.keep import load_take, read_sound, read_tokens, tokens_tag
 from bark_engine.keep import sound_file as sound_file_module
 from support.sound import read_sound as read_by_pyav
+from support.takes import ABOUT, random_take
 
 RATE = 24_000
 WORKFLOW = {"prompt": json.dumps({"1": {"inputs": {"text": "{♪}"}}}), "workflow": json.dumps({"nodes": [{}]})}

@@ -17,6 +17,7 @@ import torch
 
 from bark_engine import coarse as coarse_stage
 from bark_engine.coarse import generate_coarse
+from bark_engine.errors import BarkError
 from bark_engine.fine import generate_fine
 from bark_engine.sampling import CoarseSampling, FineSampling, SemanticSampling
 from bark_engine.semantic import generate_semantic
@@ -269,7 +270,7 @@ def test_min_eos_p_of_exactly_the_probability_ends() -> None:
     theirs = suno_says("text", {"model": flat.suno, "tokenizer": GivenIds(IDS)}, 0, "text", min_eos_p=1 / 10_001)
     assert len(theirs) == 0
     ids = np.array(IDS) + SUNO.text_offset
-    with pytest.raises(Exception, match="ended the speech before it began"):
+    with pytest.raises(BarkError, match="ended the speech before it began"):
         generate_semantic(flat.engine, ids, SUNO, speaker=None, sampling=SemanticSampling(min_eos_p=1 / 10_001), seed=0)
 
 

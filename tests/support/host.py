@@ -4,10 +4,13 @@ result = host.run(prompt)
 assert result.status == "success" and result.ran == ["3", "4"]
 """
 
+import json
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
+
+from .graphs import Graph, Node
 
 Prompt = dict[str, dict[str, Any]]
 LAST_EVENTS = {
@@ -138,6 +141,31 @@ def start(host: Host, prompt: Prompt) -> Run:
 def saved_files(host: Host, result: Result, node: str) -> list[Path]:
     """The files a node told the browser about."""
     return [host.base / item["type"] / item["subfolder"] / item["filename"] for item in result.ui[node]["audio"]]
+
+
+def shown_text(result: Result, node: Node) -> str:
+    """The one text that a node told the browser to show."""
+    (text,) = result.ui[node.key]["text"]
+    return text
+
+
+def probe_values(result: Result, probe: Node) -> list[Any]:
+    """What a probe of the probe pack told, once for each item of a list that came to it."""
+    assert result.status == "success", result.message
+    return [json.loads(text) for text in result.ui[probe.key]["text"]]
+
+
+def probe_value(result: Result, probe: Node) -> Any:
+    """What a probe told where a single item came to it."""
+    (value,) = probe_values(result, probe)
+    return value
+
+
+def run_probes(host: Host, graph: Graph, **wires: Any) -> dict[str, dict[str, Any]]:
+    """Run the graph with a ProbeValue at the end of each wire; what came through, by the names given."""
+    probes = {name: graph.add("ProbeValue", value=wire) for name, wire in wires.items()}
+    result = run(host, graph)
+    return {name: probe_value(result, probe) for name, probe in probes.items()}
 
 
 def refusal(body: dict[str, Any]) -> Result:
