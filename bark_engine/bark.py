@@ -4,6 +4,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,17 +13,15 @@ import numpy.typing as npt
 import torch
 
 from .audio import Audio
-from .checkpoint import StageFile
 from .coarse import generate_coarse
-from .codec import decode_fine, encode_audio
+from .codec import decode_fine, encode_audio, require_audio
 from .errors import BarkError, BarkInputError
-from .estimate import Estimate, Speed, estimate, measure_speed
+from .estimate import Estimate, Speed, estimate, measure_speed, working_bytes
 from .fine import generate_fine
 from .graphs import bucket
 from .library.model_sets import DEFAULT_MODELS, ModelSet, find_model_set
 from .manager import ManagedStage, ModelManager, shared_manager
-from .many import Request, rows_that_fit, say_many
-from .precision import cache_dtype
+from .many import Request, most_rows, rows_that_fit, say_many
 from .progress import OnStep
 from .sampling import CoarseSampling, FineSampling, SemanticSampling, check_seed, require_sampling
 from .semantic import generate_semantic
@@ -32,7 +31,6 @@ from .speech import Speech
 from .text import Tokenizer, text_to_ids
 from .tokens import CoarseTokens, FineTokens, SemanticTokens, require_family, require_type
 from .trace import TraceRecorder
-from .transformer import NetworkShape, cache_bytes
 
 log = logging.getLogger(__name__)
 
@@ -90,11 +88,11 @@ class Bark:
 
         models: "nano", "small", "large", the name of another set, or the path of a folder or file.
         text, coarse, fine, codec: another set's name or a path for one stage, to mix sizes.
-        device: "auto", "cuda", "cuda:N", "mps" or "cpu". dtype: "auto", "float32", "float16", "bfloat16" or "int8",
-        for the weights of attention and MLP; all else is float32 (see precision.py). folders: searched before the
-        places of `library/model_sets.py`. graphs: CUDA graphs, one replay per token of the text and coarse stages
-        (graphs.py). Never run on a card by us so far; off until measured. On other devices the same operations are
-        called one by one, which proves them and gains nothing.
+        device: "auto", "cuda", "cuda:N", "mps" (where the codec stays on the CPU) or "cpu". dtype: "auto", "float32",
+        "float16", "bfloat16" or "int8", for the weights of attention and MLP; all else is float32 (see precision.py).
+        folders: searched before the places of `library/model_sets.py`. graphs: CUDA graphs, one replay per token of the
+        text and coarse stages (graphs.py). Never run on a card by us so far; off until measured. On other devices the
+        same operations are called one by one, which proves them and gains nothing.
 
         Raises BarkFileError that lists what is missing and where it was looked for; BarkInputError for a device or
         precision that is not to be had.
@@ -221,14 +219,18 @@ class Bark:
 
         Raises BarkInputError for tokens of another family.
         """
-        return self.run_stage("codec", lambda codec, frugal: decode_fine(codec, fine, self.spec, on_step))  # type: ignore[arg-type]
+        require_type(fine, FineTokens, "Decoding")
+        seconds = fine.frames / self.spec.frame_rate
+        return self.run_stage("codec", lambda codec, _: decode_fine(codec, fine, self.spec, on_step), seconds=seconds)
 
     def encode(self, audio: Audio, on_step: OnStep | None = None) -> FineTokens:
         """Audio of any rate → fine tokens `[8, F]` of the same sound, resampled to 24 kHz first.
 
         Raises BarkInputError for audio shorter than one frame (1/75 s).
         """
-        return self.run_stage("codec", lambda codec, frugal: encode_audio(codec, audio, self.spec, on_step))  # type: ignore[arg-type]
+        require_audio(audio)
+        job = partial(encode_audio, audio=audio, spec=self.spec, on_step=on_step)
+        return self.run_stage("codec", lambda codec, _: job(codec), seconds=audio.seconds)
 
     def say(
         self,
@@ -259,8 +261,8 @@ class Bark:
         """Speak many texts in batches; yields `(index, Speech)` as they finish, in no particular order.
 
         requests: any number of `Request(text, speaker, seed, semantic, coarse, fine)`. batch_size: how many rows share
-        a step; None chooses what fits into a quarter of the free memory, 16 at most (32 on CUDA). `on_step` counts
-        1,000 for each request, and may raise to stop.
+        a step; None chooses what fits into a quarter of the memory that could be had, 16 at most (32 on CUDA).
+        `on_step` counts 1,000 for each request, and may raise to stop.
 
         Each request gets the tokens that `say` would give it alone, in float32 unless two logits are equal to within
         rounding. One that cannot be spoken yields its BarkError in place of the Speech, and the others go on. Raises
@@ -281,9 +283,10 @@ class Bark:
         for the codec; batch_size as in `say_many`, 1 for a single request. Seconds are None until `measure_speed` ran
         once on this machine for such models. Raises BarkInputError for a device or precision that is not to be had.
         """
-        rows = batch_size or (1 if len(requests) == 1 else rows_that_fit(self))
+        rows = min(batch_size or most_rows(self), max(1, len(requests)))
+        size = rows if batch_size else rows_that_fit(self, rows)
         where = self.device if device is None else self.manager.device(device)
-        return estimate(self, requests, min(rows, max(1, len(requests))), dtype or self._wanted_dtype, where)
+        return estimate(self, requests, rows, size, dtype or self._wanted_dtype, where)
 
     def measure_speed(self) -> Speed:
         """Time a few steps of every stage and keep the result for `estimate`, in the user's cache folder.
@@ -311,38 +314,46 @@ class Bark:
         self.check_speaker(request.speaker)
         return text_to_ids(request.text, self.tokenizer, self.spec)
 
-    def run_stage(self, stage: str, job: Callable[[Any, bool], T], rows: int = 1) -> T:
-        """Call `job(network, frugal)` with a stage on its device and room for the caches of so many rows.
+    def run_stage(
+        self,
+        stage: str,
+        job: Callable[[Any, bool], T],
+        rows: int = 1,
+        size: int | None = None,
+        seconds: float = 0.0,
+    ) -> T:
+        """Call `job(network, frugal)` with a stage on its device and room to work there.
 
-        `frugal` is True for a second try after memory ran out; see `ManagedStage.run`.
+        `rows` of a batch decide the precision, and `size` of them (None: all) share a step, which decides the room; for
+        the codec it is `seconds` of sound. `frugal` is True for a second try after memory ran out; see
+        `ManagedStage.run`.
         """
-        managed = self._stage(stage, rows)
-        narrow = cache_dtype(managed.key.dtype, self.device, rows)
-        places = bucket(rows) if self.graphs else rows
-        return managed.run(job, places * _cache_bytes(getattr(self.models, stage), narrow))
+        managed, file = self._stage(stage, rows), getattr(self.models, stage)
+        size = size or rows
+        caches = bucket(size) if self.graphs else size
+        return managed.run(job, working_bytes(file, self.spec, managed.key.dtype, self.device, size, caches, seconds))
 
     def dtype_of(self, stage: str, rows: int = 1) -> torch.dtype:
         """The precision of attention and MLP in a stage that so many sequences go through at once."""
         return self.manager.dtype(self._wanted_dtype, self.device, getattr(self.models, stage), rows)
 
+    def device_of(self, stage: str) -> torch.device:
+        """Where a stage runs: this Bark's device, and the codec on the CPU where that is MPS.
+
+        Before macOS 15.1 MPS refuses convolutions of more than 65,536 samples (pytorch issue 152278), 2.7 s of sound.
+        """
+        return torch.device("cpu") if stage == "codec" and self.device.type == "mps" else self.device
+
     def _stage(self, stage: str, rows: int = 1) -> ManagedStage:
         """The managed stage, held from now on, so that its weights stay."""
         key = stage, self.dtype_of(stage, rows)
         if key not in self._stages:
-            self._stages[key] = self.manager.stage(getattr(self.models, stage), key[1], self.device)
+            self._stages[key] = self.manager.stage(getattr(self.models, stage), key[1], self.device_of(stage))
         return self._stages[key]
 
 
 def _name_or_path(models: str | os.PathLike[str]) -> str | Path:
     return models if isinstance(models, str) else Path(models)
-
-
-def _cache_bytes(file: StageFile, dtype: torch.dtype) -> int:
-    """Memory a stage needs beside its weights: keys and values of every position (a fair bound for fine, too)."""
-    shape = file.shape
-    if not isinstance(shape, NetworkShape):
-        return 0
-    return cache_bytes(shape, shape.block_size, dtype)
 
 
 def _whole_progress(on_step: OnStep | None) -> Callable[[str], OnStep | None]:

@@ -9,6 +9,7 @@ Shapes: K codebooks, F frames at 75 per second, n samples at 24 kHz with n = 320
 
 import importlib
 import importlib.util
+import math
 import sys
 import threading
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ from .tokens import FineTokens, require_family, require_type
 
 _PRIVATE_NAME = f"{__package__}._encodec_layers"
 _import_lock = threading.Lock()
+
+PIECE = 2_250  # frames that are worked on at a time, 30 s: twice what Bark says at once
+REACH = 8  # frames before a piece that go through the convolutions again, whose widest kernel looks back six
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,21 +97,46 @@ class Codec(nn.Module):
 
     def decode(self, codes: Tensor, on_step: OnStep = silent) -> Tensor:
         """Codes `[B, K, F]` → waveform `[B, 1, 320 · F]`, not clipped; `on_step` is called before each layer."""
-        return _through(self.decoder.model, self.quantizer.decode(codes.transpose(0, 1)), on_step)
+        latent = self.quantizer.decode(codes.transpose(0, 1))
+        return _through(self.decoder.model, latent, 1, math.prod(self.shape.ratios), on_step)
 
     def encode(self, waveform: Tensor, on_step: OnStep = silent) -> Tensor:
         """Waveform `[B, 1, n]` → codes `[B, K, ceil(n / 320)]`; `on_step` is called before each layer."""
-        latent = _through(self.encoder.model, waveform, on_step)
+        latent = _through(self.encoder.model, waveform, math.prod(self.shape.ratios), 1, on_step)
         return self.quantizer.vq.encode(latent, n_q=self.shape.codebooks).transpose(0, 1)
 
 
-def _through(layers: nn.Sequential, x: Tensor, on_step: OnStep) -> Tensor:
-    """What encodec's own `forward` does, one layer at a time, so that it can be watched and stopped."""
-    for number, layer in enumerate(layers):
-        on_step(number, len(layers))
-        x = layer(x)
-    on_step(len(layers), len(layers))
-    return x
+def _through(layers: nn.Sequential, x: Tensor, read: int, made: int, on_step: OnStep) -> Tensor:
+    """What encodec's own `forward` does, one layer at a time, so that it can be watched and stopped.
+
+    A long sound goes through in pieces of `PIECE` frames, which keeps memory flat; a frame is `read` values of x and
+    `made` of the result. All layers are causal: a piece needs the state of the LSTM after the one before it, and the
+    convolutions a few frames from there, whose results are dropped. The LSTM's own values are one for each frame.
+    """
+    starts = range(0, -(-x.shape[-1] // read), PIECE)
+    pieces: list[Tensor] = []
+    state, before = None, x.new_zeros(0)
+    for number, start in enumerate(starts):
+        reach = min(start, REACH)
+        y = x[..., (start - reach) * read : (start + PIECE) * read]
+        for place, layer in enumerate(layers):
+            on_step(number * len(layers) + place, len(starts) * len(layers))
+            if not hasattr(layer, "lstm"):
+                y = layer(y)
+                continue
+            y, state = _remember(layer, y[..., reach:], state)
+            y = torch.cat((before[..., -reach:], y), dim=-1) if reach else y
+            before = y
+        pieces.append(y[..., reach * made :])
+    on_step(len(starts) * len(layers), len(starts) * len(layers))
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=-1)
+
+
+def _remember(layer: Any, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+    """encodec's `SLSTM.forward`, `[B, C, F]` → the same, which goes on from a state and tells the one after it."""
+    steps = x.permute(2, 0, 1)
+    made, state = layer.lstm(steps, state)
+    return (made + steps if layer.skip else made).permute(1, 2, 0), state
 
 
 def decode_fine(codec: Codec, fine: FineTokens, spec: BarkSpec, on_step: OnStep | None = None) -> Audio:
@@ -126,16 +155,21 @@ def decode_fine(codec: Codec, fine: FineTokens, spec: BarkSpec, on_step: OnStep 
     return Audio(np.clip(samples, -1.0, 1.0), spec.sample_rate)
 
 
+def require_audio(audio: Any) -> None:
+    """Refuse anything but Audio (BarkInputError)."""
+    if not isinstance(audio, Audio):
+        raise BarkInputError(
+            f"Encoding needs Audio, but was given {type(audio).__name__}. Wrap samples as Audio(samples, sample_rate)."
+        )
+
+
 def encode_audio(codec: Codec, audio: Audio, spec: BarkSpec, on_step: OnStep | None = None) -> FineTokens:
     """Mono Audio of any rate → fine tokens of the same sound, one frame per 1/75 s (the last one padded).
 
     `on_step(done, total)` is called before each layer and may raise to stop. Raises BarkInputError for anything but
     Audio, and for audio shorter than one frame's reach (1/75 s).
     """
-    if not isinstance(audio, Audio):
-        raise BarkInputError(
-            f"Encoding needs Audio, but was given {type(audio).__name__}. Wrap samples as Audio(samples, sample_rate)."
-        )
+    require_audio(audio)
     mono = resample(audio, spec.sample_rate).samples
     if len(mono) < spec.hop_length:
         raise BarkInputError(

@@ -18,7 +18,7 @@ import torch
 
 from .atomic import replacing
 from .checkpoint import StageFile, weight_bytes
-from .codec import CodecShape
+from .codec import PIECE, CodecShape
 from .fine import plan_windows
 from .graphs import bucket
 from .library.places import cache_folder
@@ -70,18 +70,20 @@ class Speed:
     decoded: float
 
 
-def estimate(bark: "Bark", requests: Sequence[Request], rows: int, dtype: str, device: torch.device) -> Estimate:
-    """See `Bark.estimate`; `rows` is the size of the batch."""
+def estimate(
+    bark: "Bark", requests: Sequence[Request], rows: int, size: int, dtype: str, device: torch.device
+) -> Estimate:
+    """See `Bark.estimate`; `rows` of a batch decide the precision, `size` of them share a step."""
     files = (bark.models.text, bark.models.coarse, bark.models.fine, bark.models.codec)
     dtypes = {file.stage: bark.manager.dtype(dtype, device, file, rows) for file in files}
     weights = sum(_resident_weights(file, dtypes[file.stage]) for file in files)
-    kept = sum(_kept(file, dtypes[file.stage], device, rows) for file in files) if bark.graphs else 0
+    kept = sum(_kept(file, dtypes[file.stage], device, size) for file in files) if bark.graphs else 0
     longest = max((_speech_seconds(request, bark.spec) for request in requests), default=0.0)
-    own = rows if not bark.graphs or any(map(_draws_by_itself, requests)) else 0
-    working = max(_working(file, bark.spec, dtypes[file.stage], device, rows, own, longest) for file in files)
+    own = size if not bark.graphs or any(map(_draws_by_itself, requests)) else 0
+    working = max(working_bytes(file, bark.spec, dtypes[file.stage], device, size, own, longest) for file in files)
     spoken = sum(_speech_seconds(request, bark.spec) for request in requests)
     speed = stored_speed(_key(bark, dtypes, device))
-    seconds = None if speed is None else _seconds(bark.spec, requests, rows, speed)
+    seconds = None if speed is None else _seconds(bark.spec, requests, size, speed)
     return Estimate(weights + kept + working, weights, kept + working, spoken, seconds)
 
 
@@ -97,13 +99,16 @@ def _resident_weights(file: StageFile, dtype: torch.dtype) -> int:
     return size
 
 
-def _working(
+def working_bytes(
     file: StageFile, spec: BarkSpec, dtype: torch.dtype, device: torch.device, rows: int, caches: int, seconds: float
 ) -> int:
-    """What a stage takes beside its weights while it runs, for `rows` at once, `caches` of which are set aside anew."""
+    """What a stage takes beside its weights while it runs, for `rows` at once, `caches` of which are set aside anew.
+
+    For the codec `seconds` of sound count instead, up to those that it works on at a time.
+    """
     shape = file.shape
     if isinstance(shape, CodecShape):
-        return int(DECODED_SAMPLES * 4 * shape.filters * spec.sample_rate * seconds)
+        return int(DECODED_SAMPLES * 4 * shape.filters * min(spec.sample_rate * seconds, PIECE * spec.hop_length))
     if shape.codebooks:
         windows = min(rows, FINE_ROWS)
         drawn = 3 * spec.codebook_size  # logits, what is left of them and the noise of the draw

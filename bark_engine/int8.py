@@ -16,6 +16,7 @@ from .precision import KERNEL_ROWS, Linear, cpu_has_int8_kernel, wide_dtype
 STEPS = 63  # largest whole number that an input becomes: a sum of two products with weights up to ±127 must fit into
 # the sixteen bits in which AVX2 adds them (vpmaddubsw), and they are made unsigned by adding 64
 QUANTIZED_ROWS = 64
+SHRINK = 128  # what widened weights are divided by, so that their sums stay in float16's range
 
 
 class Int8Linear(nn.Module):
@@ -43,10 +44,14 @@ class Int8Linear(nn.Module):
         if len(rows) <= KERNEL_ROWS and x.device.type == "cpu" and cpu_has_int8_kernel():
             made = torch.ops.aten._weight_int8pack_mm(rows.bfloat16(), self.weight, self.scale.bfloat16())
         else:
-            made = F.linear(rows, self.weight.to(given)) * self.scale
+            made = F.linear(rows, self._widened(given)) * (self.scale * SHRINK)
         if self.bias is not None:
             made = made + self.bias
         return made.to(given).view(*x.shape[:-1], -1)
+
+    def _widened(self, given: torch.dtype) -> Tensor:
+        """The weights, a power of two smaller, which rounds nothing: float16 ends at 65,504."""
+        return self.weight.to(given).mul_(1 / SHRINK)
 
 
 class PackedInt8Linear(nn.Module):

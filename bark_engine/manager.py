@@ -21,12 +21,11 @@ from .checkpoint import StageFile, load_stage
 from .errors import BarkFileError, BarkInputError, BarkMemoryError
 from .graphs import let_go
 from .int8 import pack_int8_layers
+from .memory import is_out_of_memory
 from .placement import LocalPlacement, PlacedStage, Placement
 from .precision import DTYPES, PRECISIONS, cpu_packs_int8, name_of
 
 log = logging.getLogger(__name__)
-
-_OUT_OF_MEMORY_TEXTS = ("out of memory", "can't allocate memory", "not enough memory")
 
 T = TypeVar("T")
 
@@ -83,7 +82,7 @@ class ManagedStage:
                 raise
             raise BarkMemoryError(
                 f"The {self.key.stage} stage does not fit into the memory of {self.key.device}, also with everything "
-                "else moved away. Use smaller models, int8, float16 or bfloat16, or the cpu."
+                f"else moved away. {self._advice()}"
             ) from None
 
     def unload(self) -> None:
@@ -92,6 +91,12 @@ class ManagedStage:
             self._placed = None
             if self._release is not None:
                 self._release()
+
+    def _advice(self) -> str:
+        """What a person can do about too little memory."""
+        ways = ["a shorter sound"] if self.key.stage == "codec" else ["smaller models", "int8, float16 or bfloat16"]
+        ways += ["the cpu"] if self.key.device.type != "cpu" else []
+        return f"Use {', or '.join(ways)}."
 
     def _load(self) -> PlacedStage:
         with self._lock:
@@ -163,13 +168,6 @@ class ModelManager:
             stage.unload()
         let_go()
         self.placement.make_room()
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out, on any device; torch has no one type for it."""
-    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY_TEXTS)
 
 
 _shared: ModelManager | None = None

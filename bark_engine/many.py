@@ -4,7 +4,8 @@ Requests are taken in groups. A group goes through one stage after another, so t
 within a stage the rows of the batch change as in batch.py, the longest first, so that they end at about one time.
 """
 
-import os
+import gc
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from itertools import islice
@@ -16,7 +17,7 @@ from .coarse import CoarseRow
 from .errors import BarkError, BarkInputError
 from .fine import FineRow, fill_windows
 from .graphs import decode_rows
-from .placement import free_bytes
+from .memory import is_out_of_memory
 from .precision import cache_dtype
 from .progress import OnStep, silent
 from .sampling import CoarseSampling, FineSampling, SemanticSampling, check_seed, require_sampling
@@ -29,11 +30,13 @@ from .transformer import CausalTransformer, NetworkShape, cache_bytes
 if TYPE_CHECKING:
     from .bark import Bark
 
+log = logging.getLogger(__name__)
+
 GROUP = 4  # batches that go through the stages together
 FINE_ROWS = 4  # windows in one pass of the fine stage: enough to fill a processor, and little memory
 MOST_ROWS = {"cuda": 32}  # of a batch whose size nobody gave; elsewhere OTHER_ROWS
 OTHER_ROWS = 16
-SHARE_OF_MEMORY = 0.25  # of what is free, for the rows of such a batch
+SHARE_OF_MEMORY = 0.25  # of what could be had, for the rows of such a batch
 
 T = TypeVar("T")
 Outcome = T | BarkError
@@ -62,29 +65,42 @@ def say_many(
     bark: "Bark", requests: Iterable[Request], batch_size: int | None, on_step: OnStep | None
 ) -> Iterator[tuple[int, Speech | BarkError]]:
     """See `Bark.say_many`."""
-    size = batch_size if batch_size is not None else rows_that_fit(bark)
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+    if batch_size is not None and (isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1):
         raise BarkInputError(f"batch_size must be a whole number of 1 or more, or None; {batch_size!r} was given.")
-    return _groups(bark, requests, size, on_step or silent)
+    return _groups(bark, requests, batch_size, on_step or silent)
 
 
 def _groups(
-    bark: "Bark", requests: Iterable[Request], size: int, on_step: OnStep
+    bark: "Bark", requests: Iterable[Request], batch_size: int | None, on_step: OnStep
 ) -> Iterator[tuple[int, Speech | BarkError]]:
     total = len(requests) if isinstance(requests, Sized) else 0
     following, first = iter(requests), 0
-    while group := list(islice(following, GROUP * size)):
+    most = batch_size or most_rows(bark)
+    group = list(islice(following, GROUP * most))
+    rows = min(most, len(group))
+    size = rows if batch_size else rows_that_fit(bark, rows)
+    if size < rows:
+        log.info("Memory for %d of %d texts at a time.", size, rows)
+    while group:
         known = max(total, first + len(group))
-        for number, outcome in _Group(bark, group, size, _Report(on_step, first, len(group), known)).speak():
+        for number, outcome in _Group(bark, group, rows, size, _Report(on_step, first, len(group), known)).speak():
             yield first + number, outcome
         first += len(group)
+        group = list(islice(following, GROUP * most))
 
 
-def rows_that_fit(bark: "Bark") -> int:
-    """How many rows a batch may have so that their caches take SHARE_OF_MEMORY of what is free; at least 1."""
-    most = MOST_ROWS.get(bark.device.type, OTHER_ROWS)
-    free = free_bytes(bark.device) if bark.device.type != "cpu" else _free_main_memory()
-    return most if free is None else max(1, min(most, int(SHARE_OF_MEMORY * free) // bytes_per_row(bark, most)))
+def most_rows(bark: "Bark") -> int:
+    """How many rows a batch has at most whose size nobody gave."""
+    return MOST_ROWS.get(bark.device.type, OTHER_ROWS)
+
+
+def rows_that_fit(bark: "Bark", rows: int) -> int:
+    """How many of so many rows may share a step so that their caches take SHARE_OF_MEMORY at most; at least 1.
+
+    Counted is what the stage could have if everything that is idle made way for it.
+    """
+    room = bark.manager.placement.room(bark.device)
+    return rows if room is None else max(1, min(rows, int(SHARE_OF_MEMORY * room) // bytes_per_row(bark, rows)))
 
 
 def bytes_per_row(bark: "Bark", rows: int) -> int:
@@ -96,13 +112,6 @@ def bytes_per_row(bark: "Bark", rows: int) -> int:
         for file, positions in stages
         if isinstance(file.shape, NetworkShape)
     )
-
-
-def _free_main_memory() -> int | None:
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # Windows and macOS do not say it this way
-        return None
 
 
 @dataclass(frozen=True)
@@ -120,10 +129,14 @@ class _Report:
 
 @dataclass(frozen=True)
 class _Group:
-    """Some requests on their way through the stages; an outcome is what a stage made, or why it could not."""
+    """Some requests on their way through the stages; an outcome is what a stage made, or why it could not.
+
+    A batch of `rows` was asked for, which decides the precision; memory allows `size` of them at a time.
+    """
 
     bark: "Bark"
     requests: Sequence[Request]
+    rows: int
     size: int
     report: _Report
 
@@ -140,10 +153,13 @@ class _Group:
             part = 0.8 + 0.2 * start / len(good)
             fine = self._fine(numbers, coarse, part)
             for number, tokens in zip(numbers, fine, strict=True):
-                audio: Audio = self.bark.decode(tokens, lambda *_, part=part: self.report(part))
+                audio = tokens if isinstance(tokens, BarkError) else _attempt(self._decode, tokens, part)
                 made: Any = (audio, semantic[number], coarse[number], tokens, self.requests[number].seed)
-                yield number, Speech(*made)
+                yield number, audio if isinstance(audio, BarkError) else Speech(*made)
         self.report(1.0)
+
+    def _decode(self, tokens: FineTokens, part: float) -> Audio:
+        return self.bark.decode(tokens, lambda *_: self.report(part))
 
     def _texts(self) -> list[Any]:
         """The ids of each text."""
@@ -191,20 +207,24 @@ class _Group:
             return outcomes
 
         def job(network: Any, frugal: bool) -> list[Any]:
-            rows: list[Row] = [row_of(network, number) for number in numbers]
-            watch = _watch(rows, self.report, begin, end)
-            size, graphs = (1, False) if frugal else (self.size, self.bark.graphs)
-            failures = decode_rows(network, rows, size, positions(rows), watch, graphs)
-            return [
-                failure or _attempt(lambda row: row.result(), row)  # type: ignore[attr-defined]
-                for failure, row in zip(failures, rows, strict=True)
-            ]
+            def run(size: int) -> list[Any]:
+                rows: list[Row] = [row_of(network, number) for number in numbers]
+                watch = _watch(rows, self.report, begin, end)
+                graphs = self.bark.graphs and not frugal
+                failures = decode_rows(network, rows, size, positions(rows), watch, graphs)
+                return [
+                    failure or _attempt(lambda row: row.result(), row)  # type: ignore[attr-defined]
+                    for failure, row in zip(failures, rows, strict=True)
+                ]
 
-        for number, outcome in zip(numbers, self.bark.run_stage(stage, job, self.size), strict=True):
-            outcomes[number] = outcome
+            return _with_fewer_rows(run, self.size // 2) if frugal else run(self.size)
+
+        made = _attempt(self.bark.run_stage, stage, job, self.rows, self.size)
+        for place, number in enumerate(numbers):
+            outcomes[number] = made if isinstance(made, BarkError) else made[place]
         return outcomes
 
-    def _fine(self, numbers: Sequence[int], coarse: Sequence[Any], part: float) -> list[FineTokens]:
+    def _fine(self, numbers: Sequence[int], coarse: Sequence[Any], part: float) -> list[Outcome[FineTokens]]:
         def row(number: int) -> FineRow:
             request = self.requests[number]
             return FineRow(coarse[number], self.bark.spec, request.speaker, request.fine, request.seed)
@@ -215,7 +235,22 @@ class _Group:
                 fill_windows(network, chosen, self.bark.spec, lambda *_: self.report(part))
             return [one.result() for one in rows]
 
-        return self.bark.run_stage("fine", job, len(numbers))
+        made = _attempt(self.bark.run_stage, "fine", job, len(numbers))
+        return [made] * len(numbers) if isinstance(made, BarkError) else list(made)
+
+
+def _with_fewer_rows(run: Callable[[int], T], rows: int) -> T:
+    """What `run(rows)` gives, with half as many rows for as long as memory runs out."""
+    while rows > 1:
+        try:
+            return run(rows)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+        gc.collect()  # outside of the handler, whose traceback holds the tensors of the failed run
+        rows //= 2
+        log.warning("Still too little memory; going on with %d rows.", rows)
+    return run(1)
 
 
 def _watch(rows: Sequence[Row], report: _Report, begin: float, end: float) -> OnPass:
@@ -223,8 +258,8 @@ def _watch(rows: Sequence[Row], report: _Report, begin: float, end: float) -> On
     return lambda: report(begin + (end - begin) * sum(row.finished for row in rows) / len(rows))
 
 
-def _attempt(job: Callable[[Any], T], argument: Any) -> Outcome[T]:
+def _attempt(job: Callable[..., T], *given: Any) -> Outcome[T]:
     try:
-        return job(argument)
+        return job(*given)
     except BarkError as error:
         return error

@@ -9,6 +9,7 @@ import gc
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -49,6 +50,10 @@ class Placement(Protocol):
         """Take care of a stage that was just read into main memory."""
         ...
 
+    def room(self, device: torch.device) -> int | None:
+        """Bytes that a run could have on a device if all that is idle left it, or None where nobody knows."""
+        ...
+
     def make_room(self) -> None:
         """Move everything that is not running off the accelerators and drop their caches (after out of memory)."""
         ...
@@ -81,14 +86,30 @@ def check_device(wanted: str) -> torch.device:
     return torch.device(kind)
 
 
+def is_on(there: torch.device, wanted: torch.device) -> bool:
+    """Whether a tensor's device is the wanted one, which may have no number: tensors on "mps" say "mps:0"."""
+    return there.type == wanted.type and (wanted.index is None or there.index == wanted.index)
+
+
 def free_bytes(device: torch.device) -> int | None:
     """Memory that can still be taken on a device, or None where that cannot be asked."""
+    if device.type == "cpu":
+        return _available_main_memory()
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused
     if device.type == "mps":
         return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
     return None
+
+
+def _available_main_memory() -> int | None:
+    """What Linux says that programs can still take, files that it keeps in memory counted as free; else None."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError):
+        return None
 
 
 def drop_caches() -> None:
@@ -129,6 +150,13 @@ class LocalPlacement:
         with self._lock:
             self._stages.append(placed)
         return placed
+
+    def room(self, device: torch.device) -> int | None:
+        """What is free, and what the idle stages there hold."""
+        with self._lock:
+            free = self._free(device)
+            idle = [stage for stage in self._stages if stage.can_go_home and stage.device == device]
+            return None if free is None else free + sum(module_bytes(stage.module) for stage in idle)
 
     def make_room(self) -> None:
         """Send every idle stage home and drop the devices' caches."""
@@ -184,13 +212,24 @@ class _LocalStage:
         self._placement.forget(self)
 
     def go(self) -> None:
-        if not self.away:
+        """To its device, as a whole: where there is too little room, what has arrived goes home again."""
+        if self.away:
+            return
+        try:
             self.module.to(self.device)
-            self.away = True
+        except BaseException:
+            self.module.to("cpu")
+            raise
+        self.away = True
+
+    @property
+    def can_go_home(self) -> bool:
+        """Whether it lies idle on an accelerator."""
+        return self.away and not self._users and self.device.type != "cpu"
 
     def send_home(self) -> bool:
         """Back to main memory, unless it is running or lives there; says whether it went."""
-        if self._users or not self.away or self.device.type == "cpu":
+        if not self.can_go_home:
             return False
         let_go(self.module)
         self.module.to("cpu")

@@ -8,6 +8,8 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import logging
+import numbers
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -34,10 +36,12 @@ from ..bark_engine.keep import Take, save_tokens
 from ..bark_engine.keep.shelf import Shelf
 from ..bark_engine.library.download import OnProgress
 from ..bark_engine.paths import safe_child, visible_child
-from ..bark_engine.placement import check_device
+from ..bark_engine.placement import check_device, free_bytes, is_on
 from ..bark_engine.precision import best_on_cpu
 from ..bark_engine.progress import OnStep
 from ..bark_engine.view import View, make_payload
+
+log = logging.getLogger(__name__)
 
 MODELS_FOLDER = "bark"
 SPEAKERS_FOLDER = "speakers"
@@ -93,8 +97,16 @@ class HostPlacement:
     """Leaves every decision about memory to comfy.model_management; each stage is a real ModelPatcher."""
 
     def device(self, wanted: str) -> torch.device:
-        """ComfyUI's own choice for "auto", otherwise the named device; BarkInputError where it is missing."""
-        return comfy.model_management.get_torch_device() if wanted == "auto" else check_device(wanted)
+        """ComfyUI's own choice for "auto", otherwise the named device; BarkInputError where it is missing.
+
+        With --novram "auto" is the CPU: Bark's layers cannot be brought to the card one by one.
+        """
+        management = comfy.model_management
+        if wanted != "auto":
+            return check_device(wanted)
+        if management.vram_state == management.VRAMState.NO_VRAM:
+            return torch.device("cpu")
+        return management.get_torch_device()
 
     def best_dtype(self, device: torch.device, file: StageFile, rows: int = 1) -> torch.dtype:
         """What ComfyUI thinks the device is good at; what the engine thinks the CPU is; float32 on MPS."""
@@ -109,6 +121,16 @@ class HostPlacement:
     def place(self, stage: nn.Module, device: torch.device) -> "_HostStage":
         """Wrap a stage that was just read; it moves when it runs."""
         return _HostStage(stage, device)
+
+    def room(self, device: torch.device) -> int | None:
+        """What is free, and what ComfyUI would unload: the models of all packs."""
+        if device.type == "cpu":
+            return free_bytes(device)
+        free = comfy.model_management.get_free_memory(device)
+        for entry in comfy.model_management.current_loaded_models:
+            if (patcher := entry.model) is not None and is_on(patcher.load_device, device):
+                free += entry.model_loaded_memory()
+        return int(free)
 
     def make_room(self) -> None:
         """Unload every model of every pack and give cached memory back."""
@@ -128,9 +150,11 @@ class _HostStage:
         # Before every run: another node may have moved the weights away since. `force_full_load`, because layers that
         # are not comfy.ops layers would otherwise be left behind on the CPU without a word.
         comfy.model_management.load_models_gpu([self._patcher], memory_required=working_bytes, force_full_load=True)
-        stage = self._patcher.model
-        if any(weight.device != self._patcher.load_device for weight in stage.parameters()):
-            stage.to(self._patcher.offload_device)  # --novram loads nothing fully: run whole where the weights live
+        stage, wanted, home = self._patcher.model, self._patcher.load_device, self._patcher.offload_device
+        if not all(is_on(weight.device, wanted) for weight in stage.parameters()):
+            # --novram loads nothing fully: run whole where the weights live.
+            log.warning("ComfyUI did not bring the whole stage to %s, so it runs on %s.", wanted, home)
+            stage.to(home)
         yield stage
 
     def release(self) -> None:
@@ -195,12 +219,15 @@ def clips_of(audio: Any) -> tuple[list[np.ndarray], int]:
     Accepts what other packs send: `[C, n]` or `[n]` as well, any float type, any device. Raises BarkInputError for
     what is no sound at all.
     """
-    waveform, rate = (audio.get("waveform"), audio.get("sample_rate")) if isinstance(audio, dict) else (None, None)
-    if not isinstance(waveform, torch.Tensor) or not isinstance(rate, int):
+    # A Mapping, not only a dict: VideoHelperSuite's sound is read from the video when it is first asked for.
+    waveform, rate = (audio.get("waveform"), audio.get("sample_rate")) if isinstance(audio, Mapping) else (None, None)
+    if not isinstance(waveform, torch.Tensor) or rate is None:
         raise BarkInputError(
             "The audio input holds no sound: it must be ComfyUI's AUDIO, with a waveform and a sample rate. "
             "A video without a sound track gives none; connect a node that does."
         )
+    if not isinstance(rate, numbers.Real) or not float(rate).is_integer() or rate < 1:
+        raise BarkInputError(f"The audio input's sample rate is {rate!r}; it must be a whole number of hertz.")
     if not 1 <= waveform.ndim <= 3 or waveform.numel() == 0:
         raise BarkInputError(
             f"The audio input has shape {list(waveform.shape)}; it must be [clips, channels, samples] with at least "
@@ -208,7 +235,7 @@ def clips_of(audio: Any) -> tuple[list[np.ndarray], int]:
         )
     batch = waveform.detach().float().cpu()
     batch = batch.reshape((1,) * (3 - batch.ndim) + tuple(batch.shape))
-    return [clip.numpy() for clip in batch], rate
+    return [clip.numpy() for clip in batch], int(float(rate))
 
 
 def one_voice(audio: Any, to: str = "encode") -> Audio:

@@ -212,8 +212,9 @@ def _findable(name: str | None, shelves: Any, suffixes: tuple[str, ...]) -> bool
     return True
 
 
-def _mark(name: str, shelves: Any, suffixes: tuple[str, ...]) -> str:
+def _mark(name: str | None, shelves: Any, suffixes: tuple[str, ...]) -> str:
+    """For `fingerprint_inputs`, which does not see a name that comes by a wire: the wire's source counts then."""
     try:
-        return host.file_mark(find_file(name, shelves, suffixes))
+        return "wired" if name is None else host.file_mark(find_file(name, shelves, suffixes))
     except BarkError as error:
         return str(error)

@@ -40,7 +40,7 @@ class LoadBarkModels(io.ComfyNode):
                     options=list(PRECISIONS),
                     default="auto",
                     display_name="precision",
-                    tooltip="auto: what the device is good at. float32 gives exactly Suno's tokens; float16 and "
+                    tooltip="auto: what the device is good at. float32 gives exactly Suno's tokens on a CPU; float16 and "
                     "bfloat16 halve the weights of attention and MLP, int8 quarters them. The rest stays float32.",
                 ),
                 io.Combo.Input(
@@ -48,7 +48,7 @@ class LoadBarkModels(io.ComfyNode):
                     options=list(DEVICES),
                     default="auto",
                     display_name="device",
-                    tooltip="auto: the device that ComfyUI uses.",
+                    tooltip="auto: the device that ComfyUI uses; the CPU with --novram.",
                 ),
                 *(_stage_input(stage, names) for stage in ("text", "coarse", "fine")),
                 io.Boolean.Input(

@@ -247,3 +247,21 @@ def test_a_copy_of_audio_is_read_only_too(again: Any) -> None:
     twin = again(audio)
     assert (twin.samples.tolist(), twin.sample_rate) == ([0.25, -0.5], 44_100)
     assert not twin.samples.flags.writeable
+
+
+@pytest.mark.parametrize("frames", [10, 30, 31, 47])
+def test_a_long_sound_in_pieces_is_the_whole_one(frames: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against encodec's own model, which takes it whole: lengths of one piece, of several, and with a short rest."""
+    theirs, ours = pair()
+    codes = torch.from_numpy(CODES[None, :, :frames])
+    sound = torch.from_numpy(waveform(frames * 320 - 123))[None, None]
+    steps: list[tuple[int, int]] = []
+    monkeypatch.setattr("bark_engine.codec.PIECE", 10)
+    with torch.inference_mode():
+        whole = theirs.decoder(theirs.quantizer.decode(codes.transpose(0, 1)))
+        pieces = ours.decode(codes, lambda done, total: steps.append((done, total)))
+        assert torch.allclose(pieces, whole, atol=1e-5 * float(whole.abs().max()), rtol=0)
+        latent = theirs.encoder(sound)
+        wanted = theirs.quantizer.vq.encode(latent, n_q=8).transpose(0, 1)
+        assert torch.equal(ours.encode(sound), wanted)
+    assert steps == [(n, steps[-1][1]) for n in range(steps[-1][1] + 1)]

@@ -1,5 +1,6 @@
 """`nodes/host.py` piece by piece: placement with devices that are not here, progress, the shapes of AUDIO, folders."""
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -44,6 +45,30 @@ def test_auto_is_what_the_host_chose(
     assert placement.device("cpu") == CPU
     with pytest.raises(engine.BarkInputError, match="tpu"):
         placement.device("tpu")
+
+
+def test_auto_is_the_processor_where_the_host_keeps_no_model_on_the_card(
+    bridge: ModuleType, management: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """--novram: a whole stage is never brought there, so its precision must be the processor's from the start."""
+    monkeypatch.setattr(management, "get_torch_device", lambda: META)
+    monkeypatch.setattr(management, "vram_state", management.VRAMState.NO_VRAM)
+    assert bridge.HostPlacement().device("auto") == CPU
+
+
+def test_a_batch_may_count_on_what_the_host_would_unload(
+    bridge: ModuleType, management: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    placement = bridge.HostPlacement()
+    other = placement.place(nn.Linear(10, 10, bias=False), META)
+    here = placement.place(nn.Linear(99, 99), CPU)
+    for stage in (other, here):
+        with stage.running(0):
+            pass
+    monkeypatch.setattr(management, "get_free_memory", lambda device: 1_000 if device == META else 0)
+    assert placement.room(META) == 1_400
+    monkeypatch.setattr(bridge, "free_bytes", lambda device: 7)
+    assert placement.room(CPU) == 7
 
 
 @pytest.mark.parametrize(
@@ -92,7 +117,7 @@ def test_every_run_asks_for_a_full_load_with_room_to_work(
 
 
 def test_a_stage_that_was_left_in_pieces_runs_whole_where_it_lives(
-    bridge: ModuleType, management: ModuleType, monkeypatch: pytest.MonkeyPatch
+    bridge: ModuleType, management: ModuleType, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """--novram loads nothing fully: some layers arrive, others stay. Here "arriving" is becoming meta tensors."""
     moved_to: list[torch.device] = []
@@ -109,6 +134,7 @@ def test_a_stage_that_was_left_in_pieces_runs_whole_where_it_lives(
     monkeypatch.setattr(management, "load_models_gpu", lambda *_, **__: None)
     with bridge.HostPlacement().place(Stage(), META).running(0):
         assert moved_to == [CPU]
+    assert "so it runs on cpu" in caplog.text
 
 
 def test_a_stage_that_arrived_stays_there(bridge: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,6 +213,31 @@ def test_sound_of_other_packs_is_taken(
     assert np.array_equal(np.concatenate([clip.ravel() for clip in found]), waveform.detach().float().numpy().ravel())
 
 
+@pytest.mark.parametrize("rate", [44_100, 44_100.0, np.int64(44_100)])
+def test_sound_that_is_read_when_it_is_asked_for_is_taken(bridge: ModuleType, rate: Any) -> None:
+    """VideoHelperSuite gives a Mapping that is no dict."""
+
+    class Lazy(Mapping[str, Any]):
+        def __getitem__(self, key: str) -> Any:
+            return {"waveform": torch.zeros(1, 2, 6), "sample_rate": rate}[key]
+
+        def __iter__(self) -> Iterator[str]:
+            return iter(("waveform", "sample_rate"))
+
+        def __len__(self) -> int:
+            return 2
+
+    clips, found = bridge.clips_of(Lazy())
+    assert [clip.shape for clip in clips] == [(2, 6)]
+    assert (type(found), found) == (int, 44_100)
+
+
+@pytest.mark.parametrize("rate", ["24000", 24_000.5, 0, -1, float("nan"), float("inf"), 1j])
+def test_an_impossible_sample_rate_is_named(bridge: ModuleType, engine: ModuleType, rate: Any) -> None:
+    with pytest.raises(engine.BarkInputError, match=r"sample rate is .*whole number of hertz"):
+        bridge.clips_of({"waveform": torch.zeros(1, 1, 4), "sample_rate": rate})
+
+
 @pytest.mark.parametrize(
     "audio",
     [
@@ -195,7 +246,6 @@ def test_sound_of_other_packs_is_taken(
         {},
         {"waveform": torch.zeros(1, 1, 4)},
         {"waveform": np.zeros((1, 1, 4)), "sample_rate": 24_000},
-        {"waveform": torch.zeros(1, 1, 4), "sample_rate": "24000"},
         {"waveform": torch.zeros(1, 1, 1, 4), "sample_rate": 24_000},
         {"waveform": torch.zeros(1, 1, 0), "sample_rate": 24_000},
         {"waveform": torch.zeros(0, 1, 4), "sample_rate": 24_000},

@@ -163,3 +163,14 @@ def test_without_what_packing_needs_the_other_kernel_is_used(monkeypatch: pytest
         assert not cpu_packs_int8()
     finally:
         cpu_packs_int8.cache_clear()
+
+
+def test_widened_to_float16_sums_stay_in_its_range(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cards without bfloat16: whole numbers up to 127 would sum up to more than 65,504 where the weights do not."""
+    monkeypatch.setattr("bark_engine.int8.wide_dtype", lambda device: torch.float16)
+    layer = Int8Linear(4_096, 8, bias=False)
+    layer.weight.data, layer.scale.data = quantize(torch.full((8, 4_096), 0.06))
+    made = layer(torch.full((KERNEL_ROWS + 1, 4_096), 0.4))
+    wanted = dequantize(layer.weight, layer.scale).sum(dim=1) * 0.4
+    assert made.dtype == torch.float16
+    assert torch.allclose(made.float(), wanted.expand_as(made), rtol=1e-3)

@@ -174,7 +174,7 @@ def test_a_running_stage_is_never_moved(small_gpu):
         placement.make_room()
     assert "a to cpu" not in diary
     placement.make_room()
-    assert diary[-2:] == ["a to cpu"] or "a to cpu" in diary
+    assert "a to cpu" in diary
 
 
 def test_module_bytes_counts_parameters_and_buffers():
@@ -188,7 +188,18 @@ def text_stage(manager):
     return bark, bark._stage("text")
 
 
-@pytest.mark.parametrize("failure", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
+@pytest.mark.parametrize(
+    "failure",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        MemoryError(),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 17 GB)"),
+        RuntimeError("Could not allocate tensor with 9 bytes. There is not enough GPU video memory available!"),
+    ],
+    ids=lambda failure: str(failure)[:24] or "MemoryError",
+)
 def test_out_of_memory_is_tried_once_more_in_the_frugal_form(manager, failure):
     _bark, stage = text_stage(manager)
     tries = []
@@ -209,8 +220,16 @@ def test_out_of_memory_twice_is_a_sentence(manager):
     def job(module, frugal):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
 
-    with pytest.raises(BarkMemoryError, match="text stage does not fit into the memory of cpu"):
+    with pytest.raises(BarkMemoryError, match=r"text stage does not fit into the memory of cpu.* smaller models"):
         stage.run(job)
+
+
+def test_the_codec_has_one_size_so_the_sound_must_be_shorter(manager):
+    def job(module, frugal):
+        raise MemoryError
+
+    with pytest.raises(BarkMemoryError, match=r"codec stage does not fit .* Use a shorter sound\.$"):
+        Bark.load("nano", manager=manager)._stage("codec").run(job)
 
 
 def test_other_errors_pass_and_nothing_is_tried_again(manager):

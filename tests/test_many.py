@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,15 +15,19 @@ from bark_engine import (
     Bark,
     BarkError,
     BarkInputError,
+    BarkMemoryError,
     CoarseSampling,
     FineSampling,
+    ModelManager,
     Request,
     SemanticSampling,
     SemanticTokens,
     SpeakerPrompt,
     Speech,
 )
+from bark_engine import many as many_module
 from bark_engine.batch import run_rows
+from bark_engine.checkpoint import StageFile
 from bark_engine.coarse import CoarseRow, generate_coarse
 from bark_engine.fine import FineRow, fill_windows, generate_fine
 from bark_engine.many import bytes_per_row, rows_that_fit
@@ -295,6 +300,72 @@ def test_the_batch_size_is_checked_at_once_and_chosen_by_memory(bark: Bark, monk
     assert list(bark.say_many([])) == []
     shape = bark.models.text.shape
     assert bytes_per_row(bark, 16) == 2 * shape.n_layer * (256 + 1 + 768) * shape.n_embd * 4  # type: ignore[union-attr]
-    for free, rows in ((None, 16), (0, 1), (4 * 5 * bytes_per_row(bark, 16), 5), (10**12, 16)):
-        monkeypatch.setattr("bark_engine.many._free_main_memory", lambda free=free: free)
-        assert rows_that_fit(bark) == rows
+    for room, rows in ((None, 16), (0, 1), (4 * 5 * bytes_per_row(bark, 16), 5), (10**12, 16)):
+        monkeypatch.setattr(bark.manager.placement, "room", lambda device, room=room: room)
+        assert rows_that_fit(bark, 16) == rows
+
+
+def test_precision_follows_the_requests_and_not_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Free memory is another each time; the tokens of a list must not be."""
+    bark = Bark.load("random", manager=ModelManager())
+    asked: list[tuple[int, int]] = []
+
+    def best(device: torch.device, file: StageFile, rows: int = 1) -> torch.dtype:
+        return torch.bfloat16 if rows > 2 else torch.float32
+
+    def decoded(network: Any, rows: Any, size: int, *rest: Any) -> list[BarkError | None]:
+        asked.append((size, network.transformer.precision.itemsize))
+        return run_rows(network, rows, size, *rest[:2])
+
+    monkeypatch.setattr(bark.manager.placement, "best_dtype", best)
+    monkeypatch.setattr(many_module, "decode_rows", decoded)
+    for room in (0, None):
+        monkeypatch.setattr(bark.manager.placement, "room", lambda device, room=room: room)
+        for count in (2, 4):
+            list(bark.say_many([short(number) for number in range(count)]))
+    sizes = [size for size, _ in asked[::2]]
+    widths = [width for _, width in asked[::2]]
+    assert (sizes, widths) == ([1, 1, 2, 4], [4, 2, 4, 2])
+
+
+def test_a_batch_for_which_memory_runs_out_gets_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    bark = Bark.load("random", manager=ModelManager())
+    tried: list[int] = []
+
+    def decoded(network: Any, rows: Any, size: int, *rest: Any) -> list[BarkError | None]:
+        tried.append(size)
+        if size > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return run_rows(network, rows, size, *rest[:2])
+
+    requests = [short(number) for number in range(8)]
+    wanted = dict(bark.say_many(requests, batch_size=2))
+    monkeypatch.setattr(many_module, "decode_rows", decoded)
+    got = dict(bark.say_many(requests, batch_size=8))
+    assert tried == [8, 4, 2] * 2  # two stages
+    assert all(got[number].fine == wanted[number].fine for number in range(8))  # type: ignore[union-attr]
+
+
+def test_what_fails_late_fails_alone(bark: Bark, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Speeches that are finished are not lost when memory runs out behind them."""
+    real, decoded = bark.decode, []
+
+    def decode(*given: Any) -> Any:
+        decoded.append(given)
+        if len(decoded) == 2:
+            raise BarkMemoryError("no room")
+        return real(*given)
+
+    monkeypatch.setattr(bark, "decode", decode)
+    outcomes = list(bark.say_many([short(number) for number in range(3)]))
+    assert [type(outcome).__name__ for _, outcome in outcomes] == ["Speech", "BarkMemoryError", "Speech"]
+
+
+def test_a_stage_without_room_is_what_became_of_each(bark: Bark, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_room(*_: Any, **__: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(many_module, "decode_rows", no_room)
+    outcomes = dict(bark.say_many([Request(" "), short(1), short(2)]))
+    assert "empty" in str(outcomes[0])
+    assert all(isinstance(outcomes[number], BarkMemoryError) for number in (1, 2))

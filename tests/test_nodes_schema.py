@@ -127,6 +127,9 @@ def test_checks_take_inputs_by_name_and_do_without(node: Any, function: str) -> 
     if function == "validate_inputs":
         assert node.validate_inputs() is True
         assert node.validate_inputs(**dict.fromkeys(named)) is True
+    else:
+        mark = node.fingerprint_inputs(**dict.fromkeys(item.id for item in inputs_of(node)))
+        assert isinstance(mark, str), "what a wired file name will be is told by the wire's source"
 
 
 @pytest.mark.parametrize("node_id", SAMPLING)

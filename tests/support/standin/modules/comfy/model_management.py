@@ -1,5 +1,6 @@
 """Stand-in for `comfy.model_management`: one CPU, full loads, and the flag that interrupts."""
 
+import enum
 import logging
 import threading
 import weakref
@@ -14,6 +15,16 @@ class InterruptProcessingException(BaseException):
     """Raised where a node checks whether the user pressed stop."""
 
 
+class VRAMState(enum.Enum):
+    """The two that tests ask for."""
+
+    NO_VRAM = 1
+    NORMAL_VRAM = 3
+
+
+vram_state = VRAMState.NORMAL_VRAM
+
+
 class LoadedModel:
     """An entry of `current_loaded_models`; holds the patcher weakly, as the real one does."""
 
@@ -23,6 +34,10 @@ class LoadedModel:
     @property
     def model(self) -> ModelPatcher | None:
         return self._patcher()
+
+    def model_loaded_memory(self) -> int:
+        """Everything is loaded fully here."""
+        return self._patcher().model_size()
 
 
 current_loaded_models: list[LoadedModel] = []
@@ -52,6 +67,10 @@ def throw_exception_if_processing_interrupted() -> None:
 
 def get_torch_device() -> torch.device:
     return torch.device("cpu")
+
+
+def get_free_memory(device: torch.device | None = None) -> int:
+    return 1 << 30
 
 
 def unet_offload_device() -> torch.device:
