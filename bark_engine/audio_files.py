@@ -68,6 +68,7 @@ def save_audio(
     *,
     quality: str | None = None,
     metadata: Mapping[str, str] | None = None,
+    overwrite: bool = True,
 ) -> None:
     """Write samples `[n]` or `[C, n]` (float, −1 … 1) as a sound file; an older file of that name is replaced last.
 
@@ -80,7 +81,8 @@ def save_audio(
     as one JSON object in its comment (RIFF INFO ICMT), which ComfyUI does not look for.
 
     Raises BarkInputError for samples or settings that the format cannot hold and for a missing PyAV, BarkFileError
-    when the file cannot be written. Either way nothing half-written stays and an older file is untouched.
+    when the file cannot be written, or is there already and `overwrite` is off. Either way nothing half-written stays
+    and an older file is untouched.
     """
     kind = _format(file_format)
     checked = check_samples(samples)
@@ -100,7 +102,7 @@ def save_audio(
         content = _wav(checked, rate, quality, metadata or {})
     else:
         content = _encode(checked, rate, file_format, quality, metadata or {})
-    with replacing(path, "The sound") as temporary, temporary.open("wb") as file:
+    with replacing(path, "The sound", overwrite) as temporary, temporary.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

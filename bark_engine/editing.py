@@ -51,8 +51,8 @@ def join(parts: Iterable[T]) -> T:
 def replace_range(tokens: T, start: float, end: float, insert: T | None) -> T:
     """Other tokens of any length in place of a range; None takes the range out.
 
-    A range of no length (`start` = `end`) takes nothing out: the others go in between. Raises BarkInputError for a
-    range past the end, for tokens of another kind or family, and where nothing would be left.
+    A range of no length (`start` = `end`) takes nothing out: the others go in between; 0 and 0 are the whole. Raises
+    BarkInputError for a range past the end, for tokens of another kind or family, and where nothing would be left.
     """
     first, last = _range(tokens, start, end)
     array = np.asarray(tokens)

@@ -23,6 +23,10 @@ class BarkFileError(BarkError):
     """A file that is missing, damaged, unsafe, or not what it is said to be; the message names the file."""
 
 
+class BarkNameTakenError(BarkFileError):
+    """A file of that name is there already, and was not to be replaced."""
+
+
 class BarkDownloadError(BarkError):
     """A download that was asked for and could not be completed; nothing half-done is left in the models folder."""
 

@@ -131,13 +131,11 @@ class SpeakerPrompt:
         path = Path(path)
         if path.suffix != ".npz":
             raise BarkInputError(f"A speaker prompt is saved as .npz; {path.name!r} ends otherwise. Add .npz.")
-        if not overwrite and path.exists():
-            raise BarkFileError(f"{path.name} is there already. Choose another name, or allow overwriting it.")
         parts = zip(KEYS, (self.semantic, self.coarse, self.fine), strict=True)
         arrays = {key: np.asarray(tokens) for key, tokens in parts}
         if self.family != SUNO.family:
             arrays[FAMILY_KEY] = np.array(self.family)
-        with replacing(path, "The speaker prompt") as temporary, temporary.open("wb") as file:
+        with replacing(path, "The speaker prompt", overwrite) as temporary, temporary.open("wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
         return path
 

@@ -82,11 +82,13 @@ class SaveAudio(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, format: str | None = None, sample_rate: str | None = None) -> bool | str:
+    def validate_inputs(
+        cls, filename_prefix: str | None = None, format: str | None = None, sample_rate: str | None = None
+    ) -> bool | str:
         for given, known in ((format, FORMATS), (sample_rate, RATES)):  # ComfyUI 0.3.64 leaves lists to the nodes
             if given is not None and given not in known:
                 return f"{given!r} is not in the list. Choose one of: {', '.join(known)}."
-        return True
+        return host.check_prefix(filename_prefix, host.output_folder())
 
     @classmethod
     def execute(

@@ -103,6 +103,11 @@ class ReplaceRange(io.ComfyNode):
 
     @classmethod
     def execute(cls, tokens: Tokens, start: float, end: float, insert: Tokens | None = None) -> io.NodeOutput:
+        if insert is not None and not start and not end:
+            raise BarkInputError(
+                "With start and end at 0 nothing of the tokens would stay. Choose the range to replace, or put the "
+                "insert before them with Join Tokens."
+            )
         return io.NodeOutput(editing.replace_range(tokens, start, end, insert))
 
 

@@ -32,10 +32,11 @@ from ..bark_engine import Audio, BarkFileError, BarkInputError, ModelManager
 from ..bark_engine.atomic import replacing
 from ..bark_engine.audio_files import FORMATS, save_audio
 from ..bark_engine.checkpoint import StageFile, narrowed_weights
+from ..bark_engine.errors import BarkNameTakenError
 from ..bark_engine.keep import Take, save_tokens
 from ..bark_engine.keep.shelf import Shelf
 from ..bark_engine.library.download import OnProgress
-from ..bark_engine.paths import safe_child, visible_child
+from ..bark_engine.paths import MAX_COMPONENT, safe_child, visible_child
 from ..bark_engine.placement import check_device, free_bytes, is_on
 from ..bark_engine.precision import best_on_cpu
 from ..bark_engine.progress import OnStep
@@ -75,6 +76,16 @@ def model_folders() -> list[Path]:
 def speaker_folders() -> list[Path]:
     """The folder `speakers` inside each model folder."""
     return [folder / SPEAKERS_FOLDER for folder in model_folders()]
+
+
+def token_folder() -> Path:
+    """Where tokens are saved."""
+    return model_folders()[0] / TOKENS_FOLDER
+
+
+def output_folder() -> Path:
+    """Where sound is saved."""
+    return Path(folder_paths.get_output_directory())
 
 
 def token_shelves() -> list[Shelf]:
@@ -266,8 +277,8 @@ def save_clips(
     Format and quality as in `save_audio`.
     Raises BarkInputError for a prefix that leaves the folder, BarkFileError where a file cannot be written.
     """
-    folder, name, counter, subfolder = _place(prefix, folder_paths.get_output_directory())
     suffix = FORMATS[file_format].suffix
+    folder, name, counter, subfolder = _place(prefix, output_folder(), suffix)
 
     def file_name(number: int) -> str:
         return f"{name.replace('%batch_num%', str(number))}_{counter + number:05}{suffix}"
@@ -275,11 +286,16 @@ def save_clips(
     # ComfyUI 0.3.64 counts only names with a further underscore, and none counts those with %batch_num% in them.
     while any(Path(folder, file_name(number)).exists() for number in range(len(clips))):
         counter += 1
+    how: dict[str, Any] = {"quality": quality, "metadata": {**_workflow(cls), **(more or {})}, "overwrite": False}
     saved = []
     for number, clip in enumerate(clips):
-        file = file_name(number)
-        metadata = {**_workflow(cls), **(more or {})}
-        save_audio(Path(folder, file), clip, rate, file_format, quality=quality, metadata=metadata)
+        while True:
+            file = file_name(number)
+            try:
+                save_audio(Path(folder, file), clip, rate, file_format, **how)
+                break
+            except BarkNameTakenError:  # by another ComfyUI that saves into this folder
+                counter += 1
         saved.append({"filename": file, "subfolder": subfolder, "type": "output"})
     return saved
 
@@ -289,12 +305,15 @@ def save_take(take: Take, prefix: str, cls: type[io.ComfyNode]) -> str:
 
     Prefix and workflow as in `save_clips`. Raises BarkInputError, BarkFileError.
     """
-    root = model_folders()[0] / TOKENS_FOLDER
+    root = token_folder()
     visible_child(root, prefix, "the file")
-    folder, name, counter, _ = _place(prefix, str(root))
-    while (path := Path(folder, f"{name}_{counter:05}.safetensors")).exists():
-        counter += 1
-    return save_tokens(path, take, _workflow(cls)).relative_to(root).as_posix()
+    folder, name, counter, _ = _place(prefix, root, ".safetensors")
+    while True:
+        path = Path(folder, f"{name}_{counter:05}.safetensors")
+        try:
+            return save_tokens(path, take, _workflow(cls)).relative_to(root).as_posix()
+        except BarkNameTakenError:
+            counter += 1
 
 
 def to_host_image(picture: np.ndarray) -> torch.Tensor:
@@ -327,16 +346,40 @@ def _temp_place(name: str) -> tuple[Path, dict[str, str]]:
     return path, {"filename": name, "subfolder": TEMP_FOLDER, "type": "temp"}
 
 
-def _place(prefix: str, root: str) -> tuple[str, str, int, str]:
-    """Folder, file name, counter and sub-folder for a prefix inside a folder, from ComfyUI itself."""
-    safe_child(Path(root), prefix)
+def check_prefix(prefix: str | None, root: Path, visible: str = "") -> bool | str:
+    """For `validate_inputs`: a sentence for a prefix that is typed in and cannot be one inside a folder.
+
+    `visible` is what must not be hidden there, if anything.
+    """
     try:
-        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix.replace("\\", "/"), root)
+        if prefix is not None and visible:
+            visible_child(root, prefix, visible)
+        elif prefix is not None:
+            safe_child(root, prefix)
+    except BarkInputError as error:
+        return str(error)
+    return True
+
+
+def _place(prefix: str, root: Path, suffix: str) -> tuple[str, str, int, str]:
+    """Folder, file name, counter and sub-folder for a prefix inside a folder, from ComfyUI itself.
+
+    Raises BarkInputError for a name that is too long with its number and suffix.
+    """
+    safe_child(root, prefix)
+    try:
+        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix.replace("\\", "/"), str(root))
     except OSError as error:
         raise BarkFileError(
             f"The folder for {prefix!r} cannot be made or read in {root} ({error.strerror or error}). "
             "Check the rights and the free space, or choose another prefix."
         ) from error
+    longest = len(f"{name}_{counter:05}_{suffix}".encode()) - MAX_COMPONENT
+    if longest > 0:
+        raise BarkInputError(
+            f"The file name {name[:40]!r}… is {longest} bytes too long with its number and {suffix}. Shorten the "
+            "prefix; Chinese and Japanese characters take three bytes each."
+        )
     return folder, name, counter, subfolder
 
 

@@ -44,6 +44,10 @@ class SaveTokens(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, filename_prefix: str | None = None) -> bool | str:
+        return host.check_prefix(filename_prefix, host.token_folder(), "the file")
+
+    @classmethod
     def execute(
         cls,
         filename_prefix: str,

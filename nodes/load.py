@@ -40,8 +40,8 @@ class LoadBarkModels(io.ComfyNode):
                     options=list(PRECISIONS),
                     default="auto",
                     display_name="precision",
-                    tooltip="auto: what the device is good at. float32 gives exactly Suno's tokens on a CPU; float16 and "
-                    "bfloat16 halve the weights of attention and MLP, int8 quarters them. The rest stays float32.",
+                    tooltip="auto: what the device is good at. float32 gives exactly Suno's tokens on a CPU; float16 "
+                    "and bfloat16 halve the weights of attention and MLP, int8 quarters them. The rest stays float32.",
                 ),
                 io.Combo.Input(
                     "device",

@@ -189,6 +189,14 @@ def test_disk_that_fills_up_loses_nothing(tmp_path, sources, monkeypatch, failin
     assert snapshot(tmp_path) == before
 
 
+def test_a_drive_that_is_not_there_is_named(tmp_path, sources, monkeypatch):
+    """Windows: no folder above the target exists, not even the drive's own."""
+    real = Path.is_dir
+    monkeypatch.setattr(Path, "is_dir", lambda path: real(path) and path.is_relative_to(sources))
+    with pytest.raises(BarkFileError, match="no folder or drive to put"):
+        convert(sources, tmp_path / "elsewhere", torch.float16)
+
+
 def test_too_little_room_is_said_before_writing(tmp_path, sources, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 1))
     with pytest.raises(BarkFileError, match=r"needs .* GB .* only 0\.0 GB are free"):

@@ -227,6 +227,7 @@ def test_what_can_never_fit_is_a_400(host: Host, graph: Graph, take: Take, targe
         ("BarkTrimTokens", {"start": 0.3, "end": 0.2}, ["starts at 0.3 s", "0.2 s"]),
         ("BarkTrimTokens", {"start": 0.2, "end": 0.2}, ["no token"]),
         ("BarkReplaceRange", {}, ["leave nothing"]),
+        ("BarkReplaceRange", {"insert": "semantic"}, ["nothing of the tokens would stay", "Join Tokens"]),
         ("BarkReplaceRange", {"insert": "fine", "end": 0.2}, ["one kind", "coarse tokens", "fine tokens"]),
         ("BarkRepeatRange", {"start": 0.1, "end": 9.0}, ["9 s", "past the end"]),
         ("BarkSwapCodebooks", {"source": "coarse", "first": 1, "last": 2}, ["0 … 1", "2 is not"]),

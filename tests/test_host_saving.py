@@ -52,12 +52,49 @@ def test_a_full_disk_leaves_no_half_sound(
     save = graph.add("BarkSaveAudio", audio=sound, filename_prefix="full/disk", format=file_format)
     assert run(standin, graph).status == "success"
     before = files_under(standin.base / "output")
+    monkeypatch.setattr("os.link", refuse)
     monkeypatch.setattr("pathlib.Path.replace", refuse)
     result = run(standin, graph.changed(save, normalise=True))
     monkeypatch.undo()
     assert result.status == "error"
     assert "could not be saved" in result.message
     assert files_under(standin.base / "output") == before
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["hard links", "none"])
+def test_two_hosts_that_save_at_one_time_get_two_files(
+    standin: StandInHost, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    """The other one's file appears after this one has chosen its name, while the sound is encoded."""
+    host = standin.module("nodes.host")
+    folder, save, made = standin.base / "output" / "shared", host.save_audio, []
+
+    def late(path: Path, *given: Any, **how: Any) -> None:
+        if not made:
+            path.write_bytes(b"of the other host")
+        made.append(path.name)
+        save(path, *given, **how)
+
+    monkeypatch.setattr(host, "save_audio", late)
+    if not links:
+        monkeypatch.setattr("os.link", refuse)
+    graph = Graph()
+    graph.add("BarkSaveAudio", audio=graph.add("ProbeSound", samples=2_400), filename_prefix=f"shared/{links}")
+    result = run(standin, graph)
+    assert result.status == "success"
+    assert made == [f"{links}_00001.flac", f"{links}_00002.flac"]
+    assert (folder / made[0]).read_bytes() == b"of the other host"
+    assert len(read_sound(folder / made[1]).samples[0]) == 2_400
+    assert not [name for name in files_under(folder) if ".part" in name]
+
+
+@pytest.mark.parametrize("prefix", ["音" * 83, "a" * 245, "long/" + "é" * 124])
+def test_a_name_that_is_too_long_with_its_number_is_a_sentence(standin: StandInHost, prefix: str) -> None:
+    graph = Graph()
+    graph.add("BarkSaveAudio", audio=graph.add("ProbeSound", samples=2_400), filename_prefix=prefix)
+    result = run(standin, graph)
+    assert result.status == "error"
+    assert "too long with its number and .flac" in result.message
 
 
 def test_an_output_folder_that_cannot_be_made_is_a_sentence(

@@ -141,7 +141,9 @@ def _companions(source: Path, destination: Path) -> list[tuple[Path, Path]]:
 
 def _require_room(stages: tuple[StageFile, ...], targets: list[Path], dtype: torch.dtype) -> None:
     need = sum(weight_bytes(stage.stage, stage.shape, dtype) + HEADER_BYTES for stage in stages)
-    folder = next(folder for folder in targets[0].absolute().parents if folder.is_dir())
+    folder = next((folder for folder in targets[0].absolute().parents if folder.is_dir()), None)
+    if folder is None:
+        raise BarkFileError(f"There is no folder or drive to put {targets[0]} into. Choose one that is there.")
     free = shutil.disk_usage(folder).free
     if free < need:
         raise BarkFileError(

@@ -42,10 +42,8 @@ def save_tokens(
     path = Path(path)
     if path.suffix != SUFFIX:
         raise BarkInputError(f"Tokens are saved as {SUFFIX}; {path.name!r} ends otherwise. Add {SUFFIX}.")
-    if not overwrite and path.exists():
-        raise BarkFileError(f"{path.name} is there already. Choose another name, or allow overwriting it.")
     content = _safetensors(take, _metadata(take) | dict(workflow or {}))
-    with replacing(path, "The tokens") as temporary:
+    with replacing(path, "The tokens", overwrite) as temporary:
         temporary.write_bytes(content)
     return path
 
