@@ -21,7 +21,7 @@ from .fine import generate_fine
 from .graphs import bucket
 from .library.model_sets import DEFAULT_MODELS, ModelSet, find_model_set
 from .manager import ManagedStage, ModelManager, shared_manager
-from .many import Request, most_rows, rows_that_fit, say_many
+from .many import Request, check_batch_size, most_rows, rows_that_fit, say_many
 from .progress import OnStep
 from .sampling import CoarseSampling, FineSampling, SemanticSampling, check_seed, require_sampling
 from .semantic import generate_semantic
@@ -62,7 +62,7 @@ class Bark:
         self.manager = manager or shared_manager()
         self.device = self.manager.device(device)
         self.graphs = graphs
-        self._wanted_dtype = dtype
+        self.wanted_dtype = dtype
         self._stages: dict[tuple[str, torch.dtype], ManagedStage] = {}
         for file in (models.text, models.coarse, models.fine, models.codec):
             self._stage(file.stage)  # which refuses what is not to be had
@@ -283,10 +283,11 @@ class Bark:
         for the codec; batch_size as in `say_many`, 1 for a single request. Seconds are None until `measure_speed` ran
         once on this machine for such models. Raises BarkInputError for a device or precision that is not to be had.
         """
-        rows = min(batch_size or most_rows(self), max(1, len(requests)))
-        size = rows if batch_size else rows_that_fit(self, rows)
-        where = self.device if device is None else self.manager.device(device)
-        return estimate(self, requests, rows, size, dtype or self._wanted_dtype, where)
+        check_batch_size(batch_size)
+        where, wanted = self.device if device is None else self.manager.device(device), dtype or self.wanted_dtype
+        rows = min(batch_size or most_rows(where), max(1, len(requests)))
+        size = rows if batch_size else rows_that_fit(self, rows, where, wanted)
+        return estimate(self, requests, rows, size, wanted, where)
 
     def measure_speed(self) -> Speed:
         """Time a few steps of every stage and keep the result for `estimate`, in the user's cache folder.
@@ -335,7 +336,7 @@ class Bark:
 
     def dtype_of(self, stage: str, rows: int = 1) -> torch.dtype:
         """The precision of attention and MLP in a stage that so many sequences go through at once."""
-        return self.manager.dtype(self._wanted_dtype, self.device, getattr(self.models, stage), rows)
+        return self.manager.dtype(self.wanted_dtype, self.device, getattr(self.models, stage), rows)
 
     def device_of(self, stage: str) -> torch.device:
         """Where a stage runs: this Bark's device, and the codec on the CPU where that is MPS.

@@ -59,8 +59,9 @@ class Estimate:
 class Speed:
     """Seconds of one set of models on one machine: what the parts of the work take.
 
-    `step` is that of one token of one row in the text and coarse stages, `row` what each further row adds; `position`
-    is that of one position of a prefill, `window` of a pass of the fine stage, `decoded` of decoding a second.
+    `step` is that of one token of one row in the text and coarse stages, `row` what each further row of a batch adds,
+    which "auto" may run in another precision; `position` is that of one position of a prefill, `window` of a pass of
+    the fine stage, `decoded` of decoding a second.
     """
 
     step: float
@@ -82,7 +83,8 @@ def estimate(
     own = size if not bark.graphs or any(map(_draws_by_itself, requests)) else 0
     working = max(working_bytes(file, bark.spec, dtypes[file.stage], device, size, own, longest) for file in files)
     spoken = sum(_speech_seconds(request, bark.spec) for request in requests)
-    speed = stored_speed(_key(bark, dtypes, device))
+    alone = {file.stage: bark.manager.dtype(dtype, device, file) for file in files}
+    speed = stored_speed(_key(bark, alone, device))
     seconds = None if speed is None else _seconds(bark.spec, requests, size, speed)
     return Estimate(weights + kept + working, weights, kept + working, spoken, seconds)
 

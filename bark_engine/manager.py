@@ -80,10 +80,10 @@ class ManagedStage:
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            raise BarkMemoryError(
-                f"The {self.key.stage} stage does not fit into the memory of {self.key.device}, also with everything "
-                f"else moved away. {self._advice()}"
-            ) from None
+        raise BarkMemoryError(  # outside of the handler, too: whoever keeps this error keeps no tensors
+            f"The {self.key.stage} stage does not fit into the memory of {self.key.device}, also with everything "
+            f"else moved away. {self._advice()}"
+        )
 
     def unload(self) -> None:
         """Let go of the weights; memory is free as soon as nobody runs them. The next `run` reads again."""

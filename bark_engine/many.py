@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import torch
+
 from .audio import Audio
 from .batch import OnPass, Row
 from .coarse import CoarseRow
@@ -65,9 +67,16 @@ def say_many(
     bark: "Bark", requests: Iterable[Request], batch_size: int | None, on_step: OnStep | None
 ) -> Iterator[tuple[int, Speech | BarkError]]:
     """See `Bark.say_many`."""
+    if not isinstance(requests, Iterable):
+        raise BarkInputError(f"say_many takes many requests, such as a list of them, not {type(requests).__name__}.")
+    check_batch_size(batch_size)
+    return _groups(bark, requests, batch_size, on_step or silent)
+
+
+def check_batch_size(batch_size: int | None) -> None:
+    """Refuse what is no number of rows (BarkInputError)."""
     if batch_size is not None and (isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1):
         raise BarkInputError(f"batch_size must be a whole number of 1 or more, or None; {batch_size!r} was given.")
-    return _groups(bark, requests, batch_size, on_step or silent)
 
 
 def _groups(
@@ -75,10 +84,10 @@ def _groups(
 ) -> Iterator[tuple[int, Speech | BarkError]]:
     total = len(requests) if isinstance(requests, Sized) else 0
     following, first = iter(requests), 0
-    most = batch_size or most_rows(bark)
+    most = batch_size or most_rows(bark.device)
     group = list(islice(following, GROUP * most))
     rows = min(most, len(group))
-    size = rows if batch_size else rows_that_fit(bark, rows)
+    size = rows if batch_size else rows_that_fit(bark, rows, bark.device, bark.wanted_dtype)
     if size < rows:
         log.info("Memory for %d of %d texts at a time.", size, rows)
     while group:
@@ -89,26 +98,29 @@ def _groups(
         group = list(islice(following, GROUP * most))
 
 
-def most_rows(bark: "Bark") -> int:
+def most_rows(device: torch.device) -> int:
     """How many rows a batch has at most whose size nobody gave."""
-    return MOST_ROWS.get(bark.device.type, OTHER_ROWS)
+    return MOST_ROWS.get(device.type, OTHER_ROWS)
 
 
-def rows_that_fit(bark: "Bark", rows: int) -> int:
+def rows_that_fit(bark: "Bark", rows: int, device: torch.device, dtype: str) -> int:
     """How many of so many rows may share a step so that their caches take SHARE_OF_MEMORY at most; at least 1.
 
-    Counted is what the stage could have if everything that is idle made way for it.
+    Counted is what a stage could have on the device if everything that is idle made way for it; `dtype` is the name of
+    a precision.
     """
-    room = bark.manager.placement.room(bark.device)
-    return rows if room is None else max(1, min(rows, int(SHARE_OF_MEMORY * room) // bytes_per_row(bark, rows)))
+    room = bark.manager.placement.room(device)
+    if room is None:
+        return rows
+    return max(1, min(rows, int(SHARE_OF_MEMORY * room) // bytes_per_row(bark, rows, device, dtype)))
 
 
-def bytes_per_row(bark: "Bark", rows: int) -> int:
+def bytes_per_row(bark: "Bark", rows: int, device: torch.device, dtype: str) -> int:
     """Keys and values of one of so many rows at its longest, in the stage where that is more."""
     spec = bark.spec
     stages = (bark.models.text, spec.text_positions), (bark.models.coarse, spec.coarse_positions)
     return max(
-        cache_bytes(file.shape, positions, cache_dtype(bark.dtype_of(file.stage, rows), bark.device, rows))
+        cache_bytes(file.shape, positions, cache_dtype(bark.manager.dtype(dtype, device, file, rows), device, rows))
         for file, positions in stages
         if isinstance(file.shape, NetworkShape)
     )

@@ -99,6 +99,8 @@ def free_bytes(device: torch.device) -> int | None:
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused
     if device.type == "mps":
+        if not hasattr(torch.mps, "recommended_max_memory"):  # torch 2.4
+            return None
         return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
     return None
 

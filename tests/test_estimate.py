@@ -16,8 +16,9 @@ from bark_engine import (
     graphs,
 )
 from bark_engine import estimate as module
-from bark_engine.checkpoint import load_stage
+from bark_engine.checkpoint import StageFile, load_stage
 from bark_engine.estimate import LETTERS_PER_SECOND
+from bark_engine.many import bytes_per_row
 from bark_engine.transformer import KeyValueCache, RowCache
 
 LOW_VOICE = Path(module.__file__).parent / "assets" / "nano" / "speakers" / "low.npz"
@@ -134,6 +135,29 @@ def test_speed_is_measured_once_and_kept(bark: Bark, tmp_path: Path) -> None:
     assert bark.estimate([request(3)], dtype="int8").seconds is None, "another precision was not measured"
     (tmp_path / "bark_engine" / "speed.json").write_text("{")
     assert bark.estimate([request(3)]).seconds is None
+
+
+def test_a_speed_is_one_for_batches_that_auto_runs_in_another_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on processors with AVX512-BF16: int8 for few texts, bfloat16 for many."""
+    bark = Bark.load("nano", manager=ModelManager(), device="cpu")
+
+    def best(device: torch.device, file: StageFile, rows: int = 1) -> torch.dtype:
+        return torch.bfloat16 if rows > 8 else torch.float32
+
+    monkeypatch.setattr(bark.manager.placement, "best_dtype", best)
+    bark.measure_speed()
+    seconds = [bark.estimate([request(3)] * count).seconds for count in (1, 8, 9, 16)]
+    assert None not in seconds
+
+
+def test_a_batch_for_another_device_is_sized_for_that_device(bark: Bark, monkeypatch: pytest.MonkeyPatch) -> None:
+    rooms = {"cpu": 10**12, "mps": 4 * 3 * bytes_per_row(bark, 16, torch.device("mps"), "float32")}
+    monkeypatch.setattr(bark.manager.placement, "room", lambda device: rooms[device.type])
+    monkeypatch.setattr(bark.manager.placement, "device", torch.device)
+    many = [request(1)] * 100
+    assert bark.estimate(many, dtype="float32", device="mps") == bark.estimate(
+        many, dtype="float32", device="mps", batch_size=3
+    )
 
 
 def test_what_cannot_be_is_refused(bark: Bark) -> None:

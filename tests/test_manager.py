@@ -2,6 +2,7 @@
 
 import gc
 import threading
+import weakref
 
 import pytest
 import torch
@@ -230,6 +231,23 @@ def test_the_codec_has_one_size_so_the_sound_must_be_shorter(manager):
 
     with pytest.raises(BarkMemoryError, match=r"codec stage does not fit .* Use a shorter sound\.$"):
         Bark.load("nano", manager=manager)._stage("codec").run(job)
+
+
+def test_who_keeps_the_error_keeps_no_tensors(manager):
+    """`say_many` hands it out for each text, and the next ones need the memory."""
+    _bark, stage = text_stage(manager)
+    held = []
+
+    def job(module, frugal):
+        tensor = torch.zeros(9)
+        held.append(weakref.ref(tensor))
+        raise MemoryError
+
+    with pytest.raises(BarkMemoryError) as caught:
+        stage.run(job)
+    gc.collect()
+    assert caught.value.__context__ is None
+    assert [tensor() for tensor in held] == [None, None]
 
 
 def test_other_errors_pass_and_nothing_is_tried_again(manager):

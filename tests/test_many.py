@@ -297,12 +297,16 @@ def test_the_batch_size_is_checked_at_once_and_chosen_by_memory(bark: Bark, monk
     for size in (0, -1, 1.5, True):
         with pytest.raises(BarkInputError, match="batch_size must be a whole number"):
             bark.say_many([], batch_size=size)  # type: ignore[arg-type]
+        with pytest.raises(BarkInputError, match="batch_size must be a whole number"):
+            bark.estimate([short(1)], batch_size=size)  # type: ignore[arg-type]
+    with pytest.raises(BarkInputError, match="many requests, such as a list of them, not Request"):
+        bark.say_many(short(1))  # type: ignore[arg-type]
     assert list(bark.say_many([])) == []
     shape = bark.models.text.shape
-    assert bytes_per_row(bark, 16) == 2 * shape.n_layer * (256 + 1 + 768) * shape.n_embd * 4  # type: ignore[union-attr]
-    for room, rows in ((None, 16), (0, 1), (4 * 5 * bytes_per_row(bark, 16), 5), (10**12, 16)):
+    assert bytes_per_row(bark, 16, bark.device, "float32") == 2 * shape.n_layer * (256 + 1 + 768) * shape.n_embd * 4  # type: ignore[union-attr]
+    for room, rows in ((None, 16), (0, 1), (4 * 5 * bytes_per_row(bark, 16, bark.device, "float32"), 5), (10**12, 16)):
         monkeypatch.setattr(bark.manager.placement, "room", lambda device, room=room: room)
-        assert rows_that_fit(bark, 16) == rows
+        assert rows_that_fit(bark, 16, bark.device, "float32") == rows
 
 
 def test_precision_follows_the_requests_and_not_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
