@@ -33,9 +33,9 @@ class SaveAudio(io.ComfyNode):
             display_name="Save Audio (Bark)",
             category=CATEGORY,
             search_aliases=["bark", "save", "wav", "flac", "mp3", "opus", "export"],
-            description="Writes sound to the output folder and plays it. Mono stays mono. FLAC, MP3 and Opus carry the "
-            "workflow: drop the file on ComfyUI to get the graph back. Tokens that are connected are kept inside the "
-            "file, from where Load Bark Audio brings them back. Passes the audio on.",
+            description="Writes sound to the output folder and plays it. Mono stays mono. The file carries the "
+            "workflow: drop it on ComfyUI to get the graph back. Tokens that are connected are kept inside the file, "
+            "from where Load Bark Audio brings them back. Passes the audio on.",
             is_output_node=True,
             hidden=[io.Hidden.unique_id],
             inputs=[

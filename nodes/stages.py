@@ -156,9 +156,11 @@ class SemanticToCoarse(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, max_history: int | None = None, window: int | None = None) -> bool | str:
-        try:
-            given = {"max_history": max_history, "window": window}
-            CoarseSampling(**{name: value for name, value in given.items() if value is not None})
+        try:  # one that comes by a wire is not known yet, and counts as its least
+            CoarseSampling(
+                max_history=MIN_COARSE_HISTORY if max_history is None else max_history,
+                window=1 if window is None else window,
+            )
         except BarkError as error:
             return str(error)
         return True

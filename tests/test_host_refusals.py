@@ -145,6 +145,17 @@ def test_the_coarse_window_and_its_past_must_fit(host: Host, knobs: dict[str, in
     refused(result, *words)
 
 
+@pytest.mark.parametrize(("wired", "typed"), [("max_history", {"window": 200}), ("window", {"max_history": 630})])
+def test_a_knob_that_comes_by_a_wire_is_judged_when_it_is_there(host: Host, wired: str, typed: dict[str, int]) -> None:
+    graph = Graph()
+    take = add_take(graph)
+    others = {"texts": "[]", "numbers": "[]", "switches": "[]"}
+    wire = graph.add("ProbeLists", integers="[100]", **others).out(1)
+    graph[take.coarse.key]["inputs"].update({**typed, wired: wire})
+    graph.add("ProbeValue", value=take.coarse)
+    assert run(host, graph).status == "success"
+
+
 # -- names ----------------------------------------------------------------------------------------------------------
 
 
