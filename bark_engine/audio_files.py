@@ -24,24 +24,26 @@ from .errors import BarkFileError, BarkInputError
 FloatArray = npt.NDArray[np.float32]
 
 MAX_CHANNELS = 8
+_FLAC_METADATA = 2**24 - 1 - 18  # bytes: one block, less what FFmpeg writes of itself and leaves free in it
 _BLOCK = 2**16  # samples given to an encoder at a time
 _QP2LAMBDA = 118  # FFmpeg's unit of "global_quality" for variable bit rates
 
 
 @dataclass(frozen=True, slots=True)
 class AudioFormat:
-    """What one kind of sound file can hold: its qualities (the first is the default), channels and sample rates."""
+    """What one kind of sound file can hold: qualities (the first is the default), channels, sample rates, metadata."""
 
     name: str
     suffix: str
     qualities: tuple[str, ...]
     max_channels: int = MAX_CHANNELS
     sample_rates: tuple[int, ...] = ()  # ascending, in Hz; empty: any
+    max_metadata: int | None = None  # bytes of all keys and texts, each with five more; None: more than anybody has
 
 
 FORMATS: dict[str, AudioFormat] = {
     "wav": AudioFormat("WAV", ".wav", ("16-bit", "24-bit", "32-bit float")),
-    "flac": AudioFormat("FLAC", ".flac", ("16-bit", "24-bit")),
+    "flac": AudioFormat("FLAC", ".flac", ("16-bit", "24-bit"), max_metadata=_FLAC_METADATA),
     "mp3": AudioFormat(
         "MP3",
         ".mp3",
@@ -80,9 +82,9 @@ def save_audio(
     own key, where ComfyUI's front end finds it when the file is dropped on the canvas; a WAV file holds all of them
     as one JSON object in its comment (RIFF INFO ICMT), which ComfyUI does not look for.
 
-    Raises BarkInputError for samples or settings that the format cannot hold and for a missing PyAV, BarkFileError
-    when the file cannot be written, or is there already and `overwrite` is off. Either way nothing half-written stays
-    and an older file is untouched.
+    Raises BarkInputError for samples, settings or metadata that the format cannot hold (a FLAC ends at 16 MiB of
+    metadata, and none is left out unasked) and for a missing PyAV, BarkFileError when the file cannot be written, or is
+    there already and `overwrite` is off. Either way nothing half-written stays and an older file is untouched.
     """
     kind = _format(file_format)
     checked = check_samples(samples)
@@ -93,6 +95,7 @@ def save_audio(
             f"The sound has {channels} channels; {kind.name} is written here with at most {kind.max_channels}. "
             "Choose WAV or FLAC, or mix it down."
         )
+    _check_metadata(kind, metadata or {})
     rate = encoded_rate(file_format, sample_rate)
     quality = _quality(file_format, quality, rate)
     if path.exists() and not path.is_file():
@@ -188,6 +191,22 @@ def _quality(file_format: str, quality: str | None, rate: int) -> str:
                 "44,100 Hz."
             )
     return quality
+
+
+def _check_metadata(kind: AudioFormat, metadata: Mapping[str, str]) -> None:
+    """Refuse what does not fit, before FFmpeg does without saying why."""
+    if kind.max_metadata is None:
+        return
+    sizes = {key: len(f"{key}{text}".encode(errors="replace")) + 5 for key, text in metadata.items()}
+    if sum(sizes.values()) <= kind.max_metadata:
+        return
+    others = ", ".join(other.name for other in FORMATS.values() if other.max_metadata is None)
+    parts = ", ".join(f"{key} {size / 2**20:.1f} MiB" for key, size in sizes.items())
+    raise BarkInputError(
+        f"{kind.name} holds at most {kind.max_metadata / 2**20:.0f} MiB of workflow and other metadata; here it is "
+        f"{parts}, so nothing was saved. Save as one of {others}, which hold more, take what is large out of the "
+        "workflow (pictures, often), or start ComfyUI with --disable-metadata."
+    )
 
 
 def _whole_numbers(samples: FloatArray, bits: int) -> npt.NDArray[np.int32]:

@@ -42,6 +42,8 @@ STILL_MISS = 2.0  # what a token of another id counts against one that fits
 HELD_SECONDS = 0.3  # an id for as long as this is held: no part of a loop, and of a stillness if it is right before it
 
 LOOP_SECONDS = 3.0  # the longest stretch whose repetition is looked for
+LOOP_WITHIN = 600.0  # seconds up to the end in which a loop is looked for: a longer one loses only its last part
+LOOP_APART = 1_024  # places between a stretch and its repetition, at most; all of them in a speech of one piece
 LOOP_TIMES = 2  # that it comes again after the first, at least
 LOOP_MISS = 1.5  # what a place counts that differs, is missing or is too much, against one that agrees
 
@@ -164,8 +166,10 @@ class _Search:
         """The stretch at the end in which something comes again and again, after its first time.
 
         Runs of one id count as one place, because a model that repeats itself does not hold every sound equally long.
+        Only the last LOOP_WITHIN seconds are searched, so that an hour takes no more memory than ten minutes.
         """
-        places = np.flatnonzero(np.diff(self._ids, prepend=-1))  # where each run starts
+        before = max(len(self._ids) - self._steps(LOOP_WITHIN), 0)
+        places = before + np.flatnonzero(np.diff(self._ids[before:], prepend=-1))  # where each run starts
         again, first = _repeated_suffix(self._ids[places])
         if again == len(places):
             return None
@@ -214,25 +218,34 @@ def _repeated_suffix(places: IntArray) -> tuple[int, int]:
 
     Both may overlap, so a stretch that comes four times gives the last three, and the first three as their model.
     `(N, N)` where nothing is alike. This is a local alignment (Smith and Waterman) of the places with themselves, each
-    only with those before it: an agreement counts 1, anything else -LOOP_MISS.
+    only with the LOOP_APART before it: an agreement counts 1, anything else -LOOP_MISS. Time and memory grow with N,
+    a kilobyte for each place, and nothing is missed where N is at most LOOP_APART.
     """
     count = len(places)
-    scores = np.zeros((count + 1, count + 1), dtype=np.float32)  # of the best alignment that ends before (row, column)
-    slope = LOOP_MISS * np.arange(count + 1, dtype=np.float32)
+    scores = np.zeros(count + 1, dtype=np.float32)  # of the best alignment that ends before (row, column), for one row
+    moves = np.zeros((count + 1, min(count, LOOP_APART)), dtype=np.uint8)  # by which each of them came there
+    slope = LOOP_MISS * np.arange(min(count, LOOP_APART), dtype=np.float32)
     for row in range(1, count + 1):
-        earlier = row - 1  # columns that may be a model for this row's place
-        agree = np.where(places[:earlier] == places[row - 1], 1.0, -LOOP_MISS)
-        best = np.maximum(scores[row - 1, :earlier] + agree, scores[row - 1, 1 : earlier + 1] - LOOP_MISS)
-        best = np.maximum(best, 0.0) + slope[1 : earlier + 1]
-        scores[row, 1 : earlier + 1] = np.maximum.accumulate(best) - slope[1 : earlier + 1]  # skips in the model
-    row, column = count, int(scores[count].argmax())
-    while scores[row, column] > 0:
-        here = scores[row, column]
-        agree = 1.0 if places[row - 1] == places[column - 1] else -LOOP_MISS
-        if abs(scores[row - 1, column - 1] + agree - here) < 1e-3:
-            row, column = row - 1, column - 1
-        elif abs(scores[row - 1, column] - LOOP_MISS - here) < 1e-3:
-            row -= 1
-        else:
-            column -= 1
+        low, width = _columns(row)
+        agree = np.where(places[low - 1 : row - 1] == places[row - 1], 1.0, -LOOP_MISS).astype(np.float32)
+        both, skipped = scores[low - 1 : row - 1] + agree, scores[low:row] - LOOP_MISS
+        best = np.maximum(np.maximum(both, skipped), 0.0) + slope[:width]
+        best = np.maximum.accumulate(best) - slope[:width]  # skips in the model
+        move = np.where(abs(skipped - best) < 1e-3, _UP, _LEFT)
+        move[abs(both - best) < 1e-3] = _DIAGONAL
+        moves[row, :width] = np.where(best > 0, move, _NONE)
+        scores[low:row] = best
+    low, _ = _columns(count)
+    row, column = count, low + int(scores[low:].argmax())
+    while 0 < column < row and (move := moves[row, column - _columns(row)[0]]) != _NONE:
+        row, column = row - (move != _LEFT), column - (move != _UP)
     return (row, column) if row < count else (count, count)
+
+
+_NONE, _DIAGONAL, _UP, _LEFT = np.arange(4, dtype=np.uint8)  # an alignment begins, or grows in both, tail or model
+
+
+def _columns(row: int) -> tuple[int, int]:
+    """The first column that may be a model for this row's place, and how many there are; the last is `row - 1`."""
+    low = max(row - LOOP_APART, 1)
+    return low, row - low

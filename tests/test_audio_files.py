@@ -330,6 +330,33 @@ def test_lossy_formats_refuse_more_than_two_channels(tmp_path, file_format):
         save_audio(tmp_path / "a", noise(3), RATE, file_format)
 
 
+FLAC_ROOM = 2**24 - 1 - 18 - len("prompt=workflow=") - 2 * 4  # for the texts under these two keys
+
+
+def test_a_workflow_that_just_fits_into_a_flac_is_in_it(tmp_path):
+    metadata = {"prompt": "ß" * 500, "workflow": "x" * (FLAC_ROOM - 1_000)}
+    save_audio(tmp_path / "a.flac", noise(), RATE, "flac", metadata=metadata)
+    assert read(tmp_path / "a.flac")[2] == metadata
+
+
+def test_a_workflow_that_is_too_large_for_a_flac_is_the_reason_that_is_given(old):
+    """FFmpeg says "Invalid argument" only; the other formats hold it, and the sentence names them."""
+    metadata = {"prompt": "ß" * 500, "workflow": "x" * (FLAC_ROOM - 1_000 + 1)}
+    with pytest.raises(BarkInputError) as refused:
+        save_audio(old, noise(), RATE, "flac", metadata=metadata)
+    assert "FLAC holds at most 16 MiB" in str(refused.value)
+    assert "prompt 0.0 MiB, workflow 16.0 MiB" in str(refused.value)
+    assert "WAV, MP3, Opus" in str(refused.value)
+    assert "--disable-metadata" in str(refused.value)
+    assert "Hz" not in str(refused.value)
+    assert only_the_old_file(old)
+    for file_format in ("mp3", "opus"):
+        save_audio(old, noise(), RATE, file_format, metadata=metadata)
+        assert read(old)[2].items() >= metadata.items()
+    save_audio(old, noise(), RATE, "wav", metadata=metadata)
+    assert json.loads(read(old)[2]["comment"]) == metadata
+
+
 def test_peak_normalise_brings_the_loudest_channel_to_the_target():
     samples = noise(2) * np.array([[0.01], [0.4]], np.float32)
     louder = peak_normalise(samples, -6.0)

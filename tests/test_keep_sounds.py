@@ -205,12 +205,73 @@ def test_wav_and_plain_flac_need_only_what_they_need(tmp_path: Path, monkeypatch
                 read(files[name])
 
 
-def test_a_wav_whose_sizes_were_never_filled_in(tmp_path: Path) -> None:
-    """As a program writes it into a pipe."""
+@pytest.mark.parametrize("size", [0xFFFFFFFF, 0x7FFFF000, 0x7FFFF000 - 1, 0x7FFFFFFF, 0x80000000, 0])
+def test_a_wav_whose_sizes_were_never_filled_in(tmp_path: Path, size: int) -> None:
+    """As ffmpeg, sox and others write it into a pipe, and as a recorder leaves it that was killed."""
     content = bytearray(write(tmp_path, "wav", {}).read_bytes())
-    content[40:44] = b"\xff" * 4
-    (tmp_path / "b.wav").write_bytes(content)
-    np.testing.assert_array_equal(read_sound(tmp_path / "b.wav").samples, read_sound(tmp_path / "a.wav").samples)
+    for whole in {size, 0, 36}:
+        content[4:8], content[40:44] = (struct.pack("<I", number) for number in (whole, size))
+        (tmp_path / "b.wav").write_bytes(content)
+        np.testing.assert_array_equal(read_sound(tmp_path / "b.wav").samples, read_sound(tmp_path / "a.wav").samples)
+
+
+def test_a_wav_of_no_samples_with_a_comment_has_none(tmp_path: Path) -> None:
+    """Its size is zero and meant so; the comment is no sound."""
+    comment = json.dumps(tokens_tag(TAKE)).encode() + b"\0\0"
+    entries = b"INFOICMT" + struct.pack("<I", len(comment) // 2 * 2) + comment[: len(comment) // 2 * 2]
+    chunks = write(tmp_path, "wav", {}).read_bytes()[8:40] + bytes(4) + b"LIST" + struct.pack("<I", len(entries))
+    (tmp_path / "b.wav").write_bytes(b"RIFF" + struct.pack("<I", len(chunks + entries)) + chunks + entries)
+    assert read_tokens(tmp_path / "b.wav") == TAKE
+    with pytest.raises(BarkFileError, match="no samples"):
+        read_sound(tmp_path / "b.wav")
+
+
+def wav(whole: np.ndarray, width: int, bits: int, valid: int = 0, frame_bytes: int | None = None) -> bytes:
+    """A WAV of `[n, C]` whole numbers, each in `width` bytes; with `valid` the header is WAVE_FORMAT_EXTENSIBLE."""
+    channels = whole.shape[1]
+    frame_bytes = channels * width if frame_bytes is None else frame_bytes
+    data = whole.astype("<i4").view(np.uint8).reshape(-1, 4)[:, :width].tobytes()
+    numbers = (channels, RATE, RATE * frame_bytes, frame_bytes, bits)
+    form = struct.pack("<HHIIHH", 0xFFFE if valid else 1, *numbers)
+    if valid:
+        form += struct.pack("<HHIH", 22, valid, 0, 1) + bytes.fromhex("000000001000800000aa00389b71")
+    chunks = b"WAVE" + b"".join(
+        name + struct.pack("<I", len(chunk)) + chunk for name, chunk in ((b"fmt ", form), (b"data", data))
+    )
+    return b"RIFF" + struct.pack("<I", len(chunks)) + chunks
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize(
+    ("width", "bits", "valid"),
+    [(4, 24, 0), (4, 16, 0), (2, 8, 0), (3, 16, 0), (4, 24, 24), (4, 32, 24), (4, 24, 20), (3, 24, 20), (2, 16, 12)],
+)
+def test_samples_in_more_bytes_than_they_need(tmp_path: Path, channels: int, width: int, bits: int, valid: int) -> None:
+    """They fill the highest bits, as Microsoft says, and are read as precisely as they are."""
+    good = valid or bits
+    edge = 2 ** (good - 1) - 1
+    samples = np.random.default_rng(4).integers(-edge, edge + 1, (600, channels))
+    samples[0], samples[1] = edge, -edge
+    (tmp_path / "a.wav").write_bytes(wav(samples << (8 * width - good), width, bits, valid))
+    sound = read_sound(tmp_path / "a.wav")
+    assert sound.samples.shape == (channels, 600)
+    np.testing.assert_array_equal(np.rint(sound.samples.T.astype(np.float64) * edge), samples)
+    assert (sound.samples.max(), sound.samples.min()) == (1.0, -1.0)
+
+
+@pytest.mark.parametrize("valid", [0, 1, 7, 25, 65_535])
+def test_bits_that_cannot_be_are_all_of_them(tmp_path: Path, valid: int) -> None:
+    samples = np.arange(-300, 300)[:, None] << 12
+    content = bytearray(wav(samples, 3, 24, valid=24))
+    content[38:40] = struct.pack("<H", valid)
+    (tmp_path / "a.wav").write_bytes(content)
+    np.testing.assert_allclose(read_sound(tmp_path / "a.wav").samples[0], samples[:, 0] / (2**23 - 1), atol=1e-7)
+
+
+def test_a_wav_that_leaves_out_how_long_a_frame_is(tmp_path: Path) -> None:
+    samples = np.arange(-300, 300).reshape(-1, 2)
+    (tmp_path / "a.wav").write_bytes(wav(samples, 2, 16, frame_bytes=0))
+    np.testing.assert_allclose(read_sound(tmp_path / "a.wav").samples.T, samples / (2**15 - 1), atol=1e-7)
 
 
 def test_a_comment_in_front_of_the_sound_is_found(tmp_path: Path) -> None:
@@ -222,6 +283,100 @@ def test_a_comment_in_front_of_the_sound_is_found(tmp_path: Path) -> None:
     moved = content[:36] + b"LIST" + struct.pack("<I", len(entries)) + entries + content[36:]
     (tmp_path / "b.wav").write_bytes(moved)
     assert read_tokens(tmp_path / "b.wav") == TAKE
+
+
+# -- MP3s of others ------------------------------------------------------------------------------------------------
+
+CONSTANT = {"b": "64k"}
+VARIABLE = {"flags": "+qscale", "global_quality": str(2 * 118)}
+NOISE = np.random.default_rng(3).uniform(-0.5, 0.5, RATE * 8).astype(np.float32)
+ZEROS = np.zeros(RATE * 2, np.float32)
+LYRICS = b"LYRICSBEGININD0000200LYR00100" + b"la! " * 25 + b"000144LYRICS200"
+ID3V1 = b"TAG" + b"A title".ljust(125, b"\0")
+
+
+def mp3(samples: np.ndarray, options: dict[str, str], xing: bool, rate: int = RATE) -> bytes:
+    """A mono MP3 that says in its header how long it is, or does not."""
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp3", options={"write_xing": str(int(xing))}) as container:
+        stream: Any = container.add_stream("libmp3lame", rate=rate, layout="mono", options=options)
+        stream.codec_context.format = "fltp"
+        for start in range(0, len(samples), 2**16):
+            block = np.ascontiguousarray(samples[None, start : start + 2**16])
+            frame = av.AudioFrame.from_ndarray(block, format="fltp", layout="mono")
+            frame.sample_rate, frame.pts = rate, start
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return buffer.getvalue()
+
+
+def ape_tag(size: int) -> bytes:
+    """An APE tag with one item of `size` bytes."""
+    item = struct.pack("<II", size, 0) + b"Comment\0" + b"x" * size
+    ends = [
+        b"APETAGEX" + struct.pack("<IIIIQ", 2_000, len(item) + 32, 1, flags, 0) for flags in (0xA0 << 24, 0x80 << 24)
+    ]
+    return ends[0] + item + ends[1]
+
+
+@pytest.mark.parametrize("first", ["quiet", "loud"])
+def test_an_mp3_of_varying_bit_rate_that_does_not_say_how_long_it_is(tmp_path: Path, first: str) -> None:
+    """FFmpeg guesses by the first bit rate: 50 s for a quiet beginning, 3 s for a loud one."""
+    parts = [ZEROS, NOISE] if first == "quiet" else [NOISE, ZEROS]
+    (tmp_path / "a.mp3").write_bytes(mp3(np.concatenate(parts), VARIABLE, xing=False))
+    sound = read_sound(tmp_path / "a.mp3")
+    assert sound.samples.shape[1] / sound.sample_rate == pytest.approx(10, abs=0.1)
+
+
+@pytest.mark.parametrize("xing", [True, False])
+@pytest.mark.parametrize(
+    "rest", [bytes(4_096), LYRICS, LYRICS + ID3V1, ape_tag(5_000), ape_tag(20_000), NOISE.tobytes()[:50_000]]
+)
+def test_what_is_behind_the_sound_of_an_mp3_is_passed_over(tmp_path: Path, xing: bool, rest: bytes) -> None:
+    """All of it is there, and of the rest nothing but at most the filling of the last frame."""
+    content = mp3(tone()[0], CONSTANT, xing)
+    for name, behind in (("plain", b""), ("more", rest)):
+        (tmp_path / f"{name}.mp3").write_bytes(content + behind)
+    plain, more = (read_sound(tmp_path / f"{name}.mp3").samples for name in ("plain", "more"))
+    assert plain.shape[1] <= more.shape[1] <= plain.shape[1] + 1_152
+    np.testing.assert_array_equal(more[:, : plain.shape[1]], plain)
+
+
+@pytest.mark.parametrize("rate", [8_000, 24_000, 48_000])
+@pytest.mark.parametrize("front", [b"", b"ID3\4\0\0\0\0\2\0" + bytes(256), b"ID3\4\0\x10\0\0\1\0" + bytes(138)])
+def test_an_mp3_that_says_how_long_it_is_is_held_to_it(tmp_path: Path, rate: int, front: bytes) -> None:
+    """Behind ID3 tags, too, and where so much follows the sound that FFmpeg doubts what the header says."""
+    path, samples = tmp_path / "a.mp3", np.resize(tone()[0], 4 * rate)
+    content = front + mp3(samples, {"b": "32k"}, xing=True, rate=rate)
+    path.write_bytes(content + ape_tag(len(content)))
+    assert read_sound(path).samples.shape[1] / rate == pytest.approx(4, abs=0.15)
+    for cut in (content[: len(content) // 2], content[: len(content) // 2] + ape_tag(len(content))):
+        path.write_bytes(cut)
+        with pytest.raises(BarkFileError, match=r"a\.mp3 is cut short: it promises 4\.\d s"):
+            read_sound(path)
+
+
+@pytest.mark.parametrize("xing", [True, False])
+@pytest.mark.parametrize("damage", [b"", bytes(1_000), NOISE.tobytes()[:1_000]])
+def test_an_mp3_that_is_damaged_in_the_middle_is_refused(tmp_path: Path, xing: bool, damage: bytes) -> None:
+    """Also where a part was taken out; it says when."""
+    content = mp3(tone()[0], CONSTANT, xing)
+    (tmp_path / "a.mp3").write_bytes(content[:8_000] + damage + content[9_000:])
+    with pytest.raises(BarkFileError, match=r"a\.mp3 is damaged: after (0\.9|1\.0) s"):
+        read_sound(tmp_path / "a.mp3")
+
+
+def test_a_flac_from_a_pipe_is_read_and_refused_when_it_is_cut(tmp_path: Path) -> None:
+    """Its header says nothing of its length, but its last frame is no frame."""
+    content = bytearray(write(tmp_path, "flac", {}).read_bytes())
+    content[21] &= 0xF0  # the number of samples in STREAMINFO: unknown
+    content[22:26] = bytes(4)
+    whole = read_sound(tmp_path / "a.flac").samples
+    (tmp_path / "b.flac").write_bytes(content)
+    np.testing.assert_array_equal(read_sound(tmp_path / "b.flac").samples, whole)
+    (tmp_path / "b.flac").write_bytes(content[: len(content) // 2])
+    with pytest.raises(BarkFileError, match="cut short"):
+        read_sound(tmp_path / "b.flac")
 
 
 # -- refused -------------------------------------------------------------------------------------------------------
@@ -293,6 +448,13 @@ def test_a_wav_that_holds_something_else_than_pcm(tmp_path: Path) -> None:
         (tmp_path / "b.wav").write_bytes(changed)
         with pytest.raises(BarkFileError, match=r"b\.wav is a WAV of a kind that is not read"):
             read_sound(tmp_path / "b.wav")
+
+
+@pytest.mark.parametrize(("bits", "frame_bytes"), [(24, 4), (16, 3), (16, 10), (32, 4), (16, 1), (8, 65_535)])
+def test_a_wav_whose_bits_and_bytes_contradict_each_other(tmp_path: Path, bits: int, frame_bytes: int) -> None:
+    (tmp_path / "a.wav").write_bytes(wav(np.zeros((60, 2), int), 4, bits, frame_bytes=frame_bytes))
+    with pytest.raises(BarkFileError, match=rf"contradicts itself: {bits} bits .* 2 channels .* {frame_bytes} bytes"):
+        read_sound(tmp_path / "a.wav")
 
 
 def test_a_wav_of_numbers_that_are_none(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Where speech ends: tails whose beginning is known are found, good endings stay, and the slow twins agree."""
 
 import json
+import math
+import tracemalloc
 from functools import cache
 from typing import Any
 
@@ -197,6 +199,59 @@ def test_the_repeated_suffix_is_that_of_the_slow_twin(places: list[int]) -> None
                 ways.append(scores[row, column - 1] - LOOP_MISS)
             scores[row, column] = max(ways)
     assert scores[-1].max() == pytest.approx(wanted)
+
+
+def whole_matrix(places: np.ndarray) -> tuple[int, int]:
+    """The same from all scores, also those of stretches far apart: what is done for one piece of speech."""
+    count = len(places)
+    scores = np.zeros((count + 1, count + 1), dtype=np.float32)
+    slope = LOOP_MISS * np.arange(count + 1, dtype=np.float32)
+    for row in range(1, count + 1):
+        agree = np.where(places[: row - 1] == places[row - 1], 1.0, -LOOP_MISS)
+        best = np.maximum(scores[row - 1, : row - 1] + agree, scores[row - 1, 1:row] - LOOP_MISS)
+        best = np.maximum(best, 0.0) + slope[1:row]
+        scores[row, 1:row] = np.maximum.accumulate(best) - slope[1:row]
+    row, column = count, int(scores[count].argmax())
+    while (here := scores[row, column]) > 0:
+        agree = 1.0 if places[row - 1] == places[column - 1] else -LOOP_MISS
+        if scores[row - 1, column - 1] + agree == here:
+            row, column = row - 1, column - 1
+        elif scores[row - 1, column] - LOOP_MISS == here:
+            row -= 1
+        else:
+            column -= 1
+    return (row, column) if row < count else (count, count)
+
+
+@given(st.integers(0, 2**32), st.sampled_from([2, 5, 40, 9_000]), st.integers(1, 768), st.integers(0, 12))
+@settings(max_examples=150, deadline=None)
+def test_one_piece_of_speech_is_searched_as_a_whole(seed: int, ids: int, count: int, times: int) -> None:
+    """Noise, and noise with a loop at its end of which some places are missing or others: the very same places."""
+    rng = np.random.default_rng(seed)
+    speech = rng.integers(0, ids, count)
+    loop = np.tile(speech[-50:], times)
+    loop = np.where(rng.random(len(loop)) < 0.05, 7, loop)[rng.random(len(loop)) > 0.03]
+    places = np.concatenate([speech, loop])[-768:]
+    assert _repeated_suffix(places) == whole_matrix(places)
+
+
+def test_an_hour_takes_no_more_memory_than_ten_minutes() -> None:
+    """As the whole matrix it would be 120 GB."""
+    hour = np.random.default_rng(5).integers(0, 9_999, round(3_600 * RATE))
+    tracemalloc.start()
+    tail = find_tail(tokens(hour, np.tile(hour[-60:], 9)))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (tail.step, tail.cut) == (len(hour), True)
+    assert peak < 60e6
+
+
+def test_of_a_loop_of_more_than_ten_minutes_the_last_ten_are_cut() -> None:
+    """All but the first time of what is searched."""
+    unit = np.random.default_rng(6).permutation(9_000)[:100]
+    speech = tokens(words(60), np.tile(unit, 400))
+    tail = find_tail(speech)
+    assert len(speech) - tail.step == math.ceil(600 * RATE) - len(unit)
 
 
 # -- real speech ---------------------------------------------------------------------------------------------------

@@ -13,7 +13,9 @@ from ..errors import BarkFileError
 MAX_CHUNKS = 10_000
 MAX_COMMENT = 128 * 2**20
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
-_UNKNOWN_SIZE = 0xFFFFFFFF  # what a program writes that cannot go back to fill it in
+# A program that cannot go back to fill in a size writes the largest that there is (ffmpeg), or about 2 GiB in whole
+# frames (sox). So much sound is never read here: a file that was cut is not mistaken for one of these.
+_UNKNOWN_SIZE = 0x7FFF0000
 _CHUNK = struct.Struct("<4sI")
 
 
@@ -23,7 +25,8 @@ class WavFile:
 
     path: Path
     tag: int  # 1: whole numbers, 3: floating point
-    bits: int  # of one sample of one channel: 8, 16, 24, 32 or 64
+    bits: int  # of one sample of one channel that count; they are the highest ones of its bytes
+    frame_bytes: int  # of one sample of all channels
     channels: int
     sample_rate: int  # Hz
     start: int  # the first byte of the samples
@@ -33,14 +36,15 @@ class WavFile:
     @property
     def frames(self) -> int:
         """Samples of one channel."""
-        return self.size // (self.channels * self.bits // 8)
+        return self.size // self.frame_bytes
 
     def samples(self) -> npt.NDArray[np.float32]:
         """float32 `[C, n]`; the inverse of how `save_audio` makes whole numbers, at least −1."""
         with self.path.open("rb") as file:
             file.seek(self.start)
-            data = file.read(self.frames * self.channels * self.bits // 8)
-        return _as_float(data, self.tag, self.bits).reshape(-1, self.channels).T
+            data = file.read(self.frames * self.frame_bytes)
+        width = self.frame_bytes // self.channels
+        return _as_float(data, self.tag, width, self.bits).reshape(-1, self.channels).T
 
 
 def open_wav(path: Path) -> WavFile:
@@ -51,7 +55,7 @@ def open_wav(path: Path) -> WavFile:
         with path.open("rb") as file:
             end = file.seek(0, 2)
             file.seek(0)
-            riff, _, wave = struct.unpack("<4sI4s", file.read(12))
+            riff, whole, wave = struct.unpack("<4sI4s", file.read(12))
             if (riff, wave) != (b"RIFF", b"WAVE"):
                 raise BarkFileError(f"{path.name} is no WAV file. Choose another one, or take a fresh copy.")
             for _ in range(MAX_CHUNKS):
@@ -61,7 +65,9 @@ def open_wav(path: Path) -> WavFile:
                 name, size = _CHUNK.unpack(header)
                 start = file.tell()
                 if name == b"data":
-                    data = start, _data_size(size, end - start, path)
+                    closed = start < whole + 8 < _UNKNOWN_SIZE  # the file says that something follows, and how much
+                    size = end - start if size == 0 and not closed else _data_size(size, end - start, path)
+                    data = start, size
                 elif name == b"fmt ":
                     form = file.read(min(size, 40))
                 elif name == b"LIST":
@@ -75,9 +81,9 @@ def open_wav(path: Path) -> WavFile:
 
 
 def _data_size(promised: int, there: int, path: Path) -> int:
-    if promised == _UNKNOWN_SIZE:
-        return there
     if promised > there:
+        if promised >= _UNKNOWN_SIZE:
+            return there
         raise BarkFileError(
             f"{path.name} is cut short: it promises {promised:,} bytes of sound and {there:,} follow. "
             "Take a fresh copy."
@@ -88,16 +94,26 @@ def _data_size(promised: int, there: int, path: Path) -> int:
 def _described(path: Path, form: bytes, data: tuple[int, int], comment: str) -> WavFile:
     if len(form) < 16:
         raise BarkFileError(f"{path.name} does not say what its sound is like. Take a fresh copy.")
-    tag, channels, rate, _, _, bits = struct.unpack("<HHIIHH", form[:16])
+    tag, channels, rate, _, frame_bytes, bits = struct.unpack("<HHIIHH", form[:16])
+    valid = bits
     if tag == _EXTENSIBLE and len(form) >= 26:
-        tag = int.from_bytes(form[24:26], "little")
+        valid, tag = (int.from_bytes(form[at : at + 2], "little") for at in (18, 24))
     known = (tag == _PCM and bits in (8, 16, 24, 32)) or (tag == _FLOAT and bits in (32, 64))
     if not known or not channels or not rate:
         raise BarkFileError(
             f"{path.name} is a WAV of a kind that is not read here (format {tag}, {bits} bits, {channels} channels, "
             f"{rate} Hz). Save it as 16-bit PCM, with ffmpeg for example."
         )
-    return WavFile(path, tag, bits, channels, rate, *data, comment)
+    frame_bytes = frame_bytes or channels * bits // 8  # some programs leave it out
+    width, left = divmod(frame_bytes, channels)
+    if left or width * 8 < bits or width * 8 > (32 if tag == _PCM else bits):
+        raise BarkFileError(
+            f"{path.name} contradicts itself: {bits} bits for each of {channels} channels do not fit {frame_bytes} "
+            "bytes for all of them. Save it as 16-bit PCM, with ffmpeg for example."
+        )
+    if tag == _FLOAT or not 8 <= valid <= bits:
+        valid = bits
+    return WavFile(path, tag, valid, frame_bytes, channels, rate, *data, comment)
 
 
 def _comment_in(file: BinaryIO, end: int) -> str:
@@ -115,18 +131,19 @@ def _comment_in(file: BinaryIO, end: int) -> str:
     return ""
 
 
-def _as_float(data: bytes, tag: int, bits: int) -> npt.NDArray[np.float32]:
+def _as_float(data: bytes, tag: int, width: int, bits: int) -> npt.NDArray[np.float32]:
+    """Samples of `width` bytes each, of which the highest `bits` bits count."""
     if tag == _FLOAT:
-        return np.frombuffer(data, "<f4" if bits == 32 else "<f8").astype(np.float32)
-    if bits == 8:  # the only one without a sign
+        return np.frombuffer(data, "<f4" if width == 4 else "<f8").astype(np.float32)
+    if width == 1:  # the only one without a sign
         whole = np.frombuffer(data, np.uint8).astype(np.int32) - 128
-    elif bits == 24:
+    elif width == 3:
         four = np.zeros((len(data) // 3, 4), np.uint8)
         four[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
         whole = four.view("<i4")[:, 0] >> 8
     else:
-        whole = np.frombuffer(data, "<i2" if bits == 16 else "<i4")
-    return to_float(whole, bits)
+        whole = np.frombuffer(data, "<i2" if width == 2 else "<i4")
+    return to_float(whole >> (8 * width - bits), bits)
 
 
 def to_float(whole: npt.NDArray[np.integer], bits: int) -> npt.NDArray[np.float32]:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import BarkError, BarkFileError, BarkInputError
+from .mp3 import counted_seconds
 from .riff import open_wav, to_float
 from .take import Take
 from .text_form import from_text, to_text
@@ -23,6 +24,8 @@ from .text_form import from_text, to_text
 KEY = "bark"
 SUFFIXES = (".flac", ".opus", ".mp3", ".wav", ".ogg", ".oga")  # of files that can hold tokens
 MAX_SAMPLES = 2**28  # of all channels together: three hours at 24 kHz, as much memory as 1 GiB
+_LOSS = 0.15  # seconds that lossy formats lose at either end, together
+_TELL_THEIR_LENGTH = ("flac", "ogg")  # FFmpeg's names; that of other formats may be a guess
 _STARTS = (b"fLaC", b"OggS", b"RIFF", b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2", b"\xff\xfa")
 
 
@@ -47,7 +50,10 @@ def is_sound(path: Path) -> bool:
 
 
 def read_sound(path: Path) -> SoundFile:
-    """Sound and tokens. Raises BarkFileError for what is no sound, cut short, or holds tokens that are damaged."""
+    """Sound and tokens. Raises BarkFileError for what is no sound, cut short, or holds tokens that are damaged.
+
+    Not every file tells that it was cut: an MP3 without a Xing or Info header and an Ogg file do not.
+    """
     with _readable(path):
         if _is_wav(path):
             wav = open_wav(path)
@@ -117,13 +123,13 @@ def _by_pyav(path: Path, with_sound: bool) -> tuple[dict[str, str], npt.NDArray[
             if not with_sound:
                 return metadata, np.zeros((1, 0), np.float32), rate
             samples = _decoded(container, stream, path)
-            promised = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+            promised = _promised(container, stream, path)
     except (FFmpegError, EOFError, IndexError) as error:
         raise BarkFileError(
             f"{path.name} cannot be read as sound ({error}). It may be cut short or another kind of file; take a fresh "
             "copy."
         ) from None
-    if samples.shape[1] / rate < promised - 0.15:  # lossy formats lose some at either end
+    if samples.shape[1] / rate < promised - _LOSS:
         raise BarkFileError(
             f"{path.name} is cut short: it promises {promised:.1f} s and {samples.shape[1] / rate:.1f} s follow. "
             "Take a fresh copy."
@@ -131,21 +137,61 @@ def _by_pyav(path: Path, with_sound: bool) -> tuple[dict[str, str], npt.NDArray[
     return metadata, samples, rate
 
 
+def _promised(container: Any, stream: Any, path: Path) -> float:
+    """Seconds of sound that a file's own header promises; 0 where it does not, and FFmpeg only guesses by its size."""
+    seconds = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+    if container.format.name == "mp3":
+        # The smaller one, because FFmpeg guesses also where there is much behind the sound, such as a picture.
+        return min(seconds, counted_seconds(path, stream.codec_context.sample_rate))
+    return seconds if container.format.name in _TELL_THEIR_LENGTH else 0.0
+
+
 def _decoded(container: Any, stream: Any, path: Path) -> npt.NDArray[np.float32]:
-    """All samples of a stream, `[C, n]`."""
-    parts, count = [], 0
-    for frame in container.decode(stream):
-        part = frame.to_ndarray()
-        if not frame.format.is_planar:  # packed: channels side by side in one row
-            part = part.reshape(-1, frame.layout.nb_channels).T
-        if part.dtype.kind == "i":
-            part = to_float(part >> 8, 24) if part.dtype.itemsize == 4 else to_float(part, 8 * part.dtype.itemsize)
-        count += part.size
-        _check_length(count, path)
-        parts.append(part.astype(np.float32))
+    """All samples of a stream, `[C, n]`.
+
+    Behind the sound of an MP3 may be anything, such as lyrics or zeros, and it is passed over, as players do. Where
+    more than a moment of sound follows it was no end, and the file is refused; so is what begins with no sound.
+    """
+    from av.error import InvalidDataError
+
+    parts: list[npt.NDArray[np.float32]] = []
+    count, rest = 0, 0  # rest: samples of one channel behind what is no sound
+    ended = False
+    for packet in container.demux(stream):
+        try:
+            frames = packet.decode()
+        except InvalidDataError:
+            if not parts or container.format.name != "mp3":
+                raise
+            ended = True
+            continue
+        if ended:
+            rest += sum(frame.samples for frame in frames)
+            continue
+        for frame in frames:
+            part = _frame(frame)
+            count += part.size
+            _check_length(count, path)
+            parts.append(part)
     if not parts or any(part.shape[0] != parts[0].shape[0] for part in parts):
         raise BarkFileError(f"{path.name} holds no sound, or one whose channels change. Choose another file.")
-    return np.concatenate(parts, axis=1)
+    samples, rate = np.concatenate(parts, axis=1), stream.codec_context.sample_rate
+    if rest > _LOSS * rate:
+        raise BarkFileError(
+            f"{path.name} is damaged: after {samples.shape[1] / rate:.1f} s comes a part that is no sound, and then "
+            "sound again. Take a fresh copy."
+        )
+    return samples
+
+
+def _frame(frame: Any) -> npt.NDArray[np.float32]:
+    """The samples of one frame, `[C, n]`."""
+    part = frame.to_ndarray()
+    if not frame.format.is_planar:  # packed: channels side by side in one row
+        part = part.reshape(-1, frame.layout.nb_channels).T
+    if part.dtype.kind == "i":
+        part = to_float(part >> 8, 24) if part.dtype.itemsize == 4 else to_float(part, 8 * part.dtype.itemsize)
+    return part.astype(np.float32)
 
 
 def _check_length(count: int, path: Path) -> None:
