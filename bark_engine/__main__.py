@@ -17,7 +17,15 @@ from .bark import Bark
 from .checkpoint import convert
 from .commands import decode
 from .commands.bar import Bar
-from .commands.models import NOTES, add_device_arguments, fetch, voice
+from .commands.models import (
+    NOTES,
+    add_device_arguments,
+    add_stage_arguments,
+    fetch,
+    models_in_words,
+    own_stages,
+    voice,
+)
 from .commands.output import check_output, write_sound
 from .errors import BarkError
 from .keep import About, Take
@@ -53,6 +61,7 @@ def _speak_parser() -> argparse.ArgumentParser:
         metavar="NAME|PATH",
         help=f"nano, small, large, a folder or a file [{DEFAULT_MODELS}]",
     )
+    add_stage_arguments(parser)
     parser.add_argument("--speaker", metavar="NAME|FILE", help="a speaker prompt, such as v2/en_speaker_6 or voice.npz")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same sound [0]")
     parser.add_argument("--max-seconds", type=float, metavar="S", help="stop after S seconds of speech")
@@ -104,8 +113,8 @@ def speak(arguments: argparse.Namespace) -> None:
     started = time.monotonic()
     check_output(arguments.output)
     if arguments.download:
-        fetch(arguments.models)
-    bark = Bark.load(arguments.models, device=arguments.device, dtype=arguments.dtype)
+        fetch(arguments.models, own_stages(arguments))
+    bark = Bark.load(arguments.models, **own_stages(arguments), device=arguments.device, dtype=arguments.dtype)
     speaker = voice(arguments.speaker, bark, arguments.download)
     chosen = {} if arguments.temperature is None else {"temperature": arguments.temperature}
     samplings: dict[str, Any] = {
@@ -121,7 +130,7 @@ def speak(arguments: argparse.Namespace) -> None:
         print(NOTES[bark.spec.family])
     print(
         f"Wrote {arguments.output}: {speech.audio.seconds:.1f} s at {speech.audio.sample_rate} Hz with the "
-        f"{bark.models.name} models, seed {speech.seed}, in {time.monotonic() - started:.1f} s."
+        f"{models_in_words(bark, arguments)}, seed {speech.seed}, in {time.monotonic() - started:.1f} s."
     )
 
 
@@ -160,8 +169,29 @@ def _quiet_hub() -> None:
     hub_logging.set_verbosity_error()
 
 
+def _forgive_encodings() -> None:
+    """Let `?` stand for what a stream cannot write, such as → in a Windows file, where it would end in a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if reconfigure := getattr(stream, "reconfigure", None):  # neither None nor what others put there has it
+            reconfigure(errors="replace")
+
+
+def _interrupted(given: Sequence[str]) -> str:
+    """What is there after an interrupt, and how to go on."""
+    if given[:2] == ["train", "build"]:
+        return "Interrupted; the list of clips is as it was before. Run the command again: it makes all of them."
+    if given[:2] == ["train", "merge"]:
+        return "Interrupted; files that were complete stay, nothing is half-written. Run the command again."
+    if given[:1] == ["train"]:
+        return "Interrupted; what the run had saved stays. The same command goes on from there."
+    if "--download" in given:
+        return "Interrupted; no sound was written. What was downloaded stays: the same command goes on from there."
+    return "Interrupted; nothing was written."
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The whole command line; returns the exit status."""
+    _forgive_encodings()
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if given[:1] == ["convert"]:
@@ -179,7 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{error.strerror or error}: {str(error.filename or '')[:200]}. Check the paths.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("Interrupted; nothing was written.", file=sys.stderr)
+        print(_interrupted(given), file=sys.stderr)
         return 130
     return 0
 

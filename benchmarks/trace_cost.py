@@ -8,12 +8,17 @@ the cost, so the least of several runs is compared, and the time inside is told 
 """
 
 import argparse
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+
+sys.path.append(str(Path(__file__).resolve().parent.parent))
+
 from full_size import SIZES, network_weights
 
 from bark_engine import (

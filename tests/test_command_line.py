@@ -1,6 +1,10 @@
 """The command line, as a person runs it: exit status, the file, one line of error."""
 
+import io
 import logging
+import os
+import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,6 +18,7 @@ from scipy.io import wavfile
 from bark_engine import Bark, BarkDownloadError, SemanticTokens
 from bark_engine.__main__ import main
 from bark_engine.keep import Take, load_take, save_tokens
+from bark_engine.library.places import nano_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -34,6 +39,28 @@ def test_as_a_person_runs_it(tmp_path):
     assert (rate, samples.dtype, samples.ndim) == (24_000, np.int16, 1)
     expected = Bark.load("nano").say("Hello.", seed=3).audio.samples
     assert np.array_equal(samples, np.rint(expected.astype(np.float64) * 32767).astype(np.int16))
+
+
+def test_as_it_speaks_when_pip_has_installed_it(tmp_path):
+    """Of the files that `pip install .` would take, from an empty folder; setuptools finds them without a network."""
+    pytest.importorskip("setuptools")
+    source, made, empty = tmp_path / "source", tmp_path / "made", tmp_path / "empty"
+    for name in ("bark_engine", "nodes", "web"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("__init__.py", "pyproject.toml", "README.md", "LICENSE", "requirements.txt"):
+        shutil.copyfile(ROOT / name, source / name)
+    empty.mkdir()
+    build = [sys.executable, "-c", "import setuptools; setuptools.setup()", "-q", "build_py", "--build-lib", str(made)]
+    done = subprocess.run(build, cwd=source, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in made.iterdir()] == ["bark_engine"]
+    files, taken = ({path.relative_to(root) for path in root.rglob("*")} for root in (source / "bark_engine", made))
+    assert {"bark_engine" / path for path in files} <= taken
+    command = [sys.executable, "-m", "bark_engine", "Hello.", "-o", "x.wav", "--speaker", "nano/low"]
+    environment = os.environ | {"PYTHONPATH": str(made)}
+    done = subprocess.run(command, cwd=empty, capture_output=True, text=True, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (empty / "x.wav").is_file()
 
 
 @pytest.mark.parametrize(
@@ -65,6 +92,26 @@ def test_errors_are_one_line_and_exit_2(arguments, words, capsys, tmp_path, monk
     assert errors.count("\n") == 1
     assert words in errors
     assert not list(tmp_path.iterdir())
+
+
+def test_a_stage_can_come_from_other_models(first, tmp_path, capsys):
+    """As after merging an adapter for one stage: a folder with that stage alone."""
+    for name in ("spec.json", "vocab.txt", "coarse.safetensors"):
+        (tmp_path / name).write_bytes((nano_folder() / name).read_bytes())
+    say = ["Hello there.", "--seed", "4", "--max-seconds", "1", "-o", str(tmp_path / "x.wav")]
+    assert main([*say, "--coarse", str(tmp_path)]) == 0
+    assert f"with the nano models (coarse: {tmp_path}), seed 4" in capsys.readouterr().out
+    assert (tmp_path / "x.wav").read_bytes() == (first / "plain.wav").read_bytes()
+    kept = ["decode", str(first / "kept.wav"), "-o", str(tmp_path / "y.wav")]
+    assert main([*kept, "--coarse", str(tmp_path)]) == 0
+    assert f"(coarse: {tmp_path})" in capsys.readouterr().out
+    assert main([*say, "--fine", str(tmp_path)]) == 2
+    assert "missing: fine" in capsys.readouterr().err
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bark_engine.commands.models.find_or_download", lambda *_, stages, **__: seen.append(stages))
+        assert main([*say, "--coarse", str(tmp_path), "--download"]) == 0
+    assert seen == [{"coarse": str(tmp_path)}]
 
 
 def test_a_folder_in_the_way_is_an_error_not_a_crash(capsys, tmp_path):
@@ -103,6 +150,77 @@ def test_the_hubs_library_does_not_tell_its_retries(capsys, monkeypatch, tmp_pat
         hub_logging.set_verbosity(before)
     assert seen == [logging.ERROR]
     assert capsys.readouterr().err == "Nothing answers.\n"
+
+
+def test_signs_that_an_encoding_lacks_are_no_error(tmp_path):
+    """Standard output of a redirected command on Windows is cp1252, which has no →."""
+    command = [sys.executable, "-m", "bark_engine", "convert", str(nano_folder()), str(tmp_path / "made")]
+    environment = os.environ | {"PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"MB ? " in done.stdout
+
+
+@pytest.mark.parametrize("stream", [None, io.BytesIO()])
+def test_streams_without_an_encoding_are_left_alone(stream, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", stream)  # None: without a console on Windows
+    assert main(["convert", "nothing here", "out"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "job", "sentence"),
+    [
+        (["Hello.", "-o", "x.wav"], "bark_engine.Bark.say", "Interrupted; nothing was written."),
+        (["Hello.", "-o", "x.wav", "--download"], "bark_engine.__main__.fetch", "What was downloaded stays"),
+        (["train", "build"], "bark_engine.training.build_command.run", "the list of clips is as it was"),
+        (["train", "merge"], "bark_engine.training.merge_command.run", "nothing is half-written"),
+        (["train", "semantic"], "bark_engine.training.command.run", "The same command goes on from there."),
+    ],
+)
+def test_an_interrupt_says_what_is_there(arguments, job, sentence, monkeypatch, capsys, tmp_path):
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    given = {"build": ["a", "b", "--models", "c", "--tokenizer", "d:e"], "merge": ["a", "b", "c"]}
+    given["semantic"] = ["--data", "a", "--output", "b"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(job, interrupt)
+    assert main([*arguments, *given.get(arguments[1], [])]) == 130
+    assert sentence in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_benchmark_of_a_trace_finds_the_engine_from_anywhere(tmp_path):
+    command = [sys.executable, str(ROOT / "benchmarks" / "trace_cost.py"), "--help"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "--runs" in done.stdout
+
+
+# -- without PyAV --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [["Hello."], ["decode", "kept.wav"]])
+def test_a_format_without_its_encoder_is_refused_at_once(arguments, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "av", None)
+    monkeypatch.setattr(Bark, "load", lambda *_, **__: pytest.fail("the models were loaded first"))
+    assert main([*arguments, "-o", "x.flac"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("FLAC files are written by PyAV, which cannot be imported")
+    assert "x.wav: WAV needs nothing" in told
+
+
+def test_readmes_commands_need_nothing_but_make_run(monkeypatch, tmp_path, capsys):
+    """Those that fetch nothing, word for word, as they follow each other."""
+    monkeypatch.setitem(sys.modules, "av", None)
+    monkeypatch.chdir(tmp_path)
+    start = ".venv/bin/python -m bark_engine "
+    lines = [line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if line.startswith(start)]
+    own = [line for line in lines if "--download" not in line and "DOWNLOADED_FOLDER" not in line]
+    assert len(own) == 2
+    for line in own:
+        assert main(shlex.split(line.removeprefix(start))) == 0, capsys.readouterr().err
+    assert (tmp_path / "output" / "again.wav").read_bytes()[:4] == b"RIFF"
 
 
 # -- tokens that are kept ------------------------------------------------------------------------------------------

@@ -3,13 +3,18 @@
 import copy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from bark_engine import Bark
 from bark_engine.__main__ import main
 from bark_engine.checkpoint import load_stage, save_stage
+from bark_engine.checkpoint.shapes import scale_name
 from bark_engine.errors import BarkFileError, BarkInputError
+from bark_engine.int8 import dequantize, with_int8_layers
+from bark_engine.library.model_sets import find_model_set
 from bark_engine.training.lora import (
     DEFAULT_TARGETS,
     TARGETS,
@@ -20,7 +25,7 @@ from bark_engine.training.lora import (
     fingerprint,
     merge,
 )
-from bark_engine.training.networks import FILE_STAGES, network_shape, new_network, stage_in
+from bark_engine.training.networks import FILE_STAGES, network_shape, new_network, read_network, stage_in
 from bark_engine.training.objectives import Network
 from support.clips import SMALL
 
@@ -80,6 +85,12 @@ def test_only_the_additions_can_be_trained_and_the_first_pass_is_unchanged():
     assert len(names) == 2 * 3  # A and B, two layers and the head
     assert all("parametrizations" in name for name in names)
     assert torch.equal(hidden(network), plain)
+
+
+def test_int8_layers_are_refused_with_what_to_do():
+    _, adapter = trained(network_of("coarse"), "coarse")
+    with pytest.raises(BarkInputError, match=r"weights are int8, to which nothing can be added.*as float32"):
+        merge(with_int8_layers(network_of("coarse")), adapter, "coarse")  # type: ignore[arg-type]
 
 
 def test_merging_is_exact_in_half_precision_too(tmp_path: Path):
@@ -178,3 +189,74 @@ def test_the_command_merges_and_the_fingerprint_outlives_a_conversion(
 
     assert main([*words, words[3]]) == 2
     assert "overwrite its own source" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def nano_merged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An adapter for nano's coarse stage, which is stored as int8, and that stage with it in the folder float32."""
+    folder = tmp_path_factory.mktemp("nano")
+    spec = find_model_set("nano").spec
+    network = read_network(find_model_set("nano").coarse, "coarse", spec)
+    plan = LoraPlan(rank=2, targets=("attn.c_attn", "lm_head"))
+    with_lora = copy.deepcopy(network)
+    add_lora(with_lora, plan, seed=1)
+    rng = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for name, weight in with_lora.named_parameters():
+            if name.endswith(".b"):
+                weight.copy_(0.01 * torch.randn(weight.shape, generator=rng))
+    adapter_of(with_lora, "coarse", plan, fingerprint(network), {}).save(folder / "voice.safetensors")
+    words = ["train", "merge", str(folder / "voice.safetensors"), "nano", str(folder / "float32")]
+    assert main([*words, "--dtype", "float32"]) == 0
+    return folder
+
+
+@pytest.mark.parametrize("dtype", [None, "int8", "float16"])
+def test_an_adapter_is_merged_into_int8_weights(
+    dtype: str | None, nano_merged: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    options = ["--dtype", dtype] if dtype else []
+    assert main(["train", "merge", str(nano_merged / "voice.safetensors"), "nano", str(tmp_path), *options]) == 0
+    assert not caplog.records
+    stored = load_file(tmp_path / "coarse.safetensors")
+    before = load_file(find_model_set("nano").coarse.path)
+    exact = load_file(nano_merged / "float32" / "coarse.safetensors")
+    matrix = "transformer.h.0.attn.c_attn.weight"
+    written = stored[matrix]
+    if dtype != "float16":
+        assert written.dtype == torch.int8
+        untouched = "transformer.h.0.mlp.c_fc"
+        for name in (f"{untouched}.weight", f"{untouched}.scale"):  # the steps it had, not new ones
+            assert torch.equal(stored[name], before[name])
+        steps = stored[scale_name(matrix)]
+        assert ((dequantize(written, steps) - exact[matrix]).abs() <= 0.51 * steps[:, None]).all()
+        assert not torch.equal(written, before[matrix])
+    else:
+        assert torch.equal(written, exact[matrix].half())
+    assert stored["lm_head.weight"].dtype == (torch.float32 if dtype else torch.float16)
+    assert torch.allclose(stored["lm_head.weight"].float(), exact["lm_head.weight"], rtol=1e-3, atol=1e-4)
+
+
+def test_merging_one_stage_after_another_makes_a_whole_set(nano_merged: Path, tmp_path: Path):
+    """nano's codec is found nowhere but beside its networks."""
+    nano = find_model_set("nano")
+    made = tmp_path / "voice"
+    assert main(["train", "merge", str(nano_merged / "voice.safetensors"), "nano", str(made)]) == 0
+    there = {path.name for path in made.iterdir()}
+    assert there == {"coarse.safetensors", "codec.safetensors", "spec.json", "vocab.txt"}
+    for file in (nano.text, nano.fine):  # as merging adapters for them would leave them
+        (made / file.path.name).write_bytes(file.path.read_bytes())
+    bark = Bark.load(made, device="cpu")
+    speech = Bark.load("nano", coarse=made, device="cpu").say("Hello there.", seed=1)
+    assert np.array_equal(bark.say("Hello there.", seed=1).audio.samples, speech.audio.samples)
+
+
+def test_what_was_merged_into_int8_speaks_as_the_exact_sum_does(nano_merged: Path, tmp_path: Path):
+    assert main(["train", "merge", str(nano_merged / "voice.safetensors"), "nano", str(tmp_path)]) == 0
+    barks = [Bark.load("nano", coarse=folder, device="cpu") for folder in (nano_merged / "float32", tmp_path)]
+    semantic = barks[0].text_to_semantic("Hello there.", seed=1)
+    coarse = [bark.semantic_to_coarse(semantic, seed=1) for bark in barks]
+    assert coarse[0].frames == coarse[1].frames > 0
+    networks = [load_stage(bark.models.coarse, torch.float32) for bark in barks]
+    exact, rounded = (hidden(network) for network in networks)  # type: ignore[arg-type]
+    assert torch.linalg.vector_norm(rounded - exact) < 0.02 * torch.linalg.vector_norm(exact)

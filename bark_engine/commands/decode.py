@@ -14,7 +14,7 @@ from ..library.model_sets import NANO, RANDOM, list_model_sets
 from ..sampling import CoarseSampling
 from ..spec import SUNO
 from .bar import Bar
-from .models import NOTES, add_device_arguments, fetch, voice
+from .models import NOTES, add_device_arguments, add_stage_arguments, fetch, models_in_words, own_stages, voice
 from .output import check_output, write_sound
 
 
@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", metavar="SOUND", type=Path, required=True, help="a .wav, .flac, .mp3 or .opus to write"
     )
     parser.add_argument("--models", metavar="NAME|PATH", help="as for speaking [those that the file names, or fits]")
+    add_stage_arguments(parser)
     parser.add_argument("--speaker", metavar="NAME|FILE", help="a voice, where stages are still to be done")
     parser.add_argument("--seed", type=int, help="where stages are still to be done [the one in the file]")
     parser.add_argument("--keep-tokens", action="store_true", help="put the tokens inside the sound file again")
@@ -36,7 +37,7 @@ def run(arguments: argparse.Namespace) -> str:
     started = time.monotonic()
     check_output(arguments.output)
     if arguments.models and arguments.download:
-        fetch(arguments.models)
+        fetch(arguments.models, own_stages(arguments))
     given = _load(arguments.models, arguments) if arguments.models else None
     take = load_take(arguments.file, given.spec.family if given else SUNO.family)
     bark = given or _bark_for(take, arguments)
@@ -53,7 +54,8 @@ def run(arguments: argparse.Namespace) -> str:
         lines.append(f"The file names the voice {take.about.speaker}: give it as --speaker to go on in that voice.")
     lines.append(
         f"Wrote {arguments.output}: {audio.seconds:.1f} s at {audio.sample_rate} Hz from the {', '.join(take.tokens)} "
-        f"tokens in {arguments.file}{made}, with the {bark.models.name} models, in {time.monotonic() - started:.1f} s."
+        f"tokens in {arguments.file}{made}, with the {models_in_words(bark, arguments)}, "
+        f"in {time.monotonic() - started:.1f} s."
     )
     return "\n".join(lines)
 
@@ -63,7 +65,7 @@ def _bark_for(take: Take, arguments: argparse.Namespace) -> Bark:
     missing = []
     for name in _candidates(take):
         if arguments.download and name in SIZES:
-            fetch(name)
+            fetch(name, own_stages(arguments))
         try:
             bark = _load(name, arguments)
         except BarkFileError as error:
@@ -90,4 +92,4 @@ def _candidates(take: Take) -> Iterator[str]:
 
 
 def _load(models: str, arguments: argparse.Namespace) -> Bark:
-    return Bark.load(models, device=arguments.device, dtype=arguments.dtype)
+    return Bark.load(models, **own_stages(arguments), device=arguments.device, dtype=arguments.dtype)

@@ -1,8 +1,11 @@
 """Models and voices as the command line asks for them, and what a person should know about some models."""
 
 import argparse
+from collections.abc import Mapping
+from typing import Any
 
 from ..bark import Bark
+from ..checkpoint.layouts import STAGES
 from ..library.model_sets import find_or_download
 from ..library.places import downloads_folder
 from ..library.speakers import find_speaker
@@ -18,6 +21,29 @@ NOTES = {
 """What a person should know about the models that need no weights of Suno's."""
 
 
+def add_stage_arguments(parser: argparse.ArgumentParser) -> None:
+    """Other models for single stages, such as a voice of one's own for coarse; the same wherever --models is."""
+    for stage in STAGES:
+        parser.add_argument(
+            f"--{stage}",
+            dest=f"{stage}_models",
+            metavar="NAME|PATH",
+            help=f"other models for the {stage} stage alone, as for --models",
+        )
+
+
+def own_stages(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The stages that are given models of their own, as `Bark.load` takes them."""
+    chosen = {stage: getattr(arguments, f"{stage}_models") for stage in STAGES}
+    return {stage: models for stage, models in chosen.items() if models is not None}
+
+
+def models_in_words(bark: Bark, arguments: argparse.Namespace) -> str:
+    """Such as "large models (coarse: models/my_voice)"."""
+    own = ", ".join(f"{stage}: {models}" for stage, models in own_stages(arguments).items())
+    return f"{bark.models.name} models" + (f" ({own})" if own else "")
+
+
 def add_device_arguments(parser: argparse.ArgumentParser) -> None:
     """Where and how the models run; the same for every command that runs them."""
     parser.add_argument("--device", default="auto", help="auto, cuda, cuda:N, mps or cpu [auto]")
@@ -27,10 +53,10 @@ def add_device_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-v", "--verbose", action="store_true", help="say which files are used")
 
 
-def fetch(models: str) -> None:
-    """Download the models where they are missing, with a bar."""
+def fetch(models: str, stages: Mapping[str, str]) -> None:
+    """Download the models, with others for some stages, where they are missing, with a bar."""
     with Bar("download") as bar:
-        find_or_download(models, downloads_folder(), bar.downloaded, allow_paths=True)
+        find_or_download(models, downloads_folder(), bar.downloaded, stages=stages, allow_paths=True)
 
 
 def voice(wanted: str | None, bark: Bark, download: bool) -> SpeakerPrompt | None:

@@ -20,11 +20,25 @@ def check_output(output: Path) -> None:
             f"{output} has the name of a format that is not written here; known are {', '.join(_BY_SUFFIX)}. "
             f"Name it {output.with_suffix('.wav').name}."
         )
+    kind = format_of(output)
+    if kind != "wav":
+        _require_encoder(FORMATS[kind].name, output)
 
 
 def format_of(output: Path) -> str:
     """The format of `save_audio` that the name asks for; WAV where it asks for none."""
     return _BY_SUFFIX.get(output.suffix.lower(), "wav")
+
+
+def _require_encoder(kind: str, output: Path) -> None:
+    """Refuse (BarkInputError) a format that PyAV encodes where there is none; ComfyUI brings it, nothing else does."""
+    try:
+        import av  # noqa: F401
+    except ImportError as error:
+        raise BarkInputError(
+            f"{kind} files are written by PyAV, which cannot be imported ({error}). Install it (pip install av), or "
+            f"name the file {output.with_suffix('.wav').name}: WAV needs nothing, and holds tokens as well."
+        ) from None
 
 
 def write_sound(output: Path, audio: Audio, take: Take | None) -> None:

@@ -23,6 +23,7 @@ from torch.nn.utils import parametrize
 
 from ..atomic import replacing
 from ..errors import BarkFileError, BarkInputError
+from ..int8 import Int8Linear, PackedInt8Linear
 from .objectives import Network
 from .state import Keep, Progress
 
@@ -224,8 +225,8 @@ def merge(network: Network, adapter: Adapter, stage: str, strength: float = 1.0)
     """Add an adapter to the weights of a network of a stage, times `strength`; the result can be taken off again.
 
     Several adapters can be merged one after another; take them off in the reverse order. Raises BarkInputError for an
-    adapter of another stage or another shape of network. Where only the weights are others than those it was trained
-    on, that is said in the log: it may still be what is wanted.
+    adapter of another stage or another shape of network, and for a network that is loaded as int8. Where only the
+    weights are others than those it was trained on, that is said in the log: it may still be what is wanted.
     """
     _require_fit(network, adapter, stage)
     originals: dict[str, nn.Parameter] = {}
@@ -265,6 +266,11 @@ def _require_fit(network: Network, adapter: Adapter, stage: str) -> None:
         raise BarkInputError(
             f"The adapter was made for another network ({', '.join(differing)}: the adapter's and the network's). "
             "Give it weights of the size and family that it was trained on."
+        )
+    if any(isinstance(module, (Int8Linear, PackedInt8Linear)) for module in network.modules()):
+        raise BarkInputError(
+            "The network's weights are int8, to which nothing can be added without rounding most of it away. Load it "
+            "as float32; `python -m bark_engine train merge` does so, and writes int8 again."
         )
     names = {f"{name}.weight" for name in _targets(network, TARGETS)}
     for name, (down, up) in adapter.parts.items():

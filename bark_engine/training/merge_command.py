@@ -3,17 +3,25 @@
 import argparse
 import shutil
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+
+import torch
+from torch import nn
 
 from ..atomic import replacing
 from ..checkpoint import StageFile, load_stage, save_stage
 from ..checkpoint.convert import COMPANIONS
+from ..checkpoint.shapes import scale_name
 from ..errors import BarkInputError
+from ..int8 import quantize
 from ..library.model_sets import find_model_set
+from ..library.places import preferred, shelf
 from ..precision import DTYPES
 from ..transformer import CausalTransformer, FineTransformer
 from .lora import Adapter, merge
 from .networks import FILE_STAGES, stage_in
+from .objectives import Network
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,13 +43,33 @@ def run(arguments: argparse.Namespace) -> None:
     if target.exists() and target.samefile(base.path):
         raise BarkInputError(f"Merging would overwrite its own source {target}. Give another folder or file.")
     module = load_stage(base, DTYPES[arguments.dtype] if arguments.dtype else None)
-    assert isinstance(module, (CausalTransformer, FineTransformer))
-    merge(module, adapter, adapter.stage, arguments.strength)
+    exact = load_stage(base, torch.float32)
+    assert isinstance(exact, (CausalTransformer, FineTransformer))
+    merge(exact, adapter, adapter.stage, arguments.strength)
+    _take_over(module, exact, adapter.parts)
     with replacing(target, "The merged weights") as temporary:
         size = save_stage(module, base.stage, temporary)
     copied = _copy_companions(base.path.parent, target.parent)
-    beside = f", with {' and '.join(copied)}" if copied else ""
+    if target != arguments.output:
+        copied += _copy_codec(base.path.parent, target.parent)
+    beside = f", with {', '.join(copied)}" if copied else ""
     sys.stdout.write(f"{target}: {size / 1e6:,.1f} MB{beside}\n")
+
+
+def _take_over(module: nn.Module, merged: Network, names: Iterable[str]) -> None:
+    """Give a module the merged float32 weights of these names, in the precision it keeps them in.
+
+    They are rounded once, after the sum; an addition to what is int8 could not be stored between its steps. All other
+    weights stay the same bits.
+    """
+    state = module.state_dict()
+    for name in names:
+        weight = merged.get_parameter(name).detach()
+        if state[name].dtype == torch.int8:
+            state[name], state[scale_name(name)] = quantize(weight)
+        else:
+            state[name] = weight.to(state[name].dtype)
+    module.load_state_dict(state, strict=True, assign=True)
 
 
 def _base(weights: str, stage: str) -> StageFile:
@@ -57,3 +85,14 @@ def _copy_companions(source: Path, destination: Path) -> list[str]:
         with replacing(destination / name, "The copy of a companion file") as temporary:
             shutil.copyfile(source / name, temporary)
     return names
+
+
+def _copy_codec(source: Path, destination: Path) -> list[str]:
+    """The codec from beside the weights, where there is none yet; its name. Only Suno's is also found elsewhere."""
+    codec = next((file for file in preferred(shelf(source)[0]) if file.stage == "codec"), None)
+    if codec is None or any(file.stage == "codec" for file in shelf(destination)[0]):
+        return []
+    path = destination / "codec.safetensors"
+    with replacing(path, "The copy of the codec") as temporary:
+        save_stage(load_stage(codec), "codec", temporary)
+    return [path.name]
