@@ -36,7 +36,7 @@ def safe_child(root: Path, name: str) -> Path:
     fault = _fault_of_name(name) or next((fault for part in parts if (fault := _fault_of_part(part))), None)
     if fault:
         raise BarkInputError(
-            f"The name {_shown(name)} {fault}. Give a plain file or folder name, as the list of the node shows it."
+            f"The name {_shown(name)} {fault}. Give a plain name inside {root}, with '/' between folders."
         )
     path = Path(root, *parts)
     try:
@@ -45,8 +45,9 @@ def safe_child(root: Path, name: str) -> Path:
         inside = False
     if not inside:
         raise BarkInputError(
-            f"The name {_shown(name)} leads out of {root} through a symlink, which is not followed. "
-            "Add the folder it points to as a model folder of its own, or copy the file."
+            f"The name {_shown(name)} leads out of {root} through a symlink, which is not followed, because names come "
+            "with workflows. Make the folder it points to known to ComfyUI (extra_model_paths.yaml, "
+            "--output-directory), or copy the file."
         )
     return path
 

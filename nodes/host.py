@@ -36,6 +36,7 @@ from ..bark_engine.errors import BarkNameTakenError
 from ..bark_engine.keep import Take, save_tokens
 from ..bark_engine.keep.shelf import Shelf
 from ..bark_engine.library.download import OnProgress
+from ..bark_engine.library.places import SPEAKERS_FOLDER, TOKENS_FOLDER
 from ..bark_engine.paths import MAX_COMPONENT, safe_child, visible_child
 from ..bark_engine.placement import check_device, free_bytes, is_on
 from ..bark_engine.precision import best_on_cpu
@@ -45,8 +46,6 @@ from ..bark_engine.view import View, make_payload
 log = logging.getLogger(__name__)
 
 MODELS_FOLDER = "bark"
-SPEAKERS_FOLDER = "speakers"
-TOKENS_FOLDER = "tokens"
 EXAMPLES_FOLDER = Path(__file__).parent.parent / "example_workflows"  # ComfyUI serves it, so the browser can play there
 TEMP_FOLDER = "bark"  # inside ComfyUI's temp folder, which is emptied at every start
 

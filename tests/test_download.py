@@ -111,6 +111,12 @@ def test_the_right_files_arrive_whole(hub: Hub, tmp_path: Path, models: str, sta
     assert not list((tmp_path / "models" / "bark" / ".download").glob("*.part"))
 
 
+def test_only_the_parts_that_are_asked_for_are_fetched(hub: Hub, tmp_path: Path) -> None:
+    paths = fetch(hub, tmp_path, stages={"fine": "small"}, parts={"vocabulary", "fine small", "fine large"})
+    assert [path.name for path in paths] == visible(tmp_path) == ["fine.pt", "vocab.txt"]
+    assert not any("text_2.pt" in path or "encodec" in path for _, path, _ in hub.asked)
+
+
 def test_pinned_revisions_are_asked_for(hub: Hub, tmp_path: Path) -> None:
     fetch(hub, tmp_path)
     asked = {path for _, path, _ in hub.asked}

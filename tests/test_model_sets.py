@@ -142,23 +142,28 @@ def test_the_order_of_the_places(models: Path, home: Path, tmp_path: Path, bert:
     extra = tmp_path / "extra"
     order = [
         models,
-        models / "a_sub_folder",
-        models / "b_sub_folder",
+        models / "Small",
+        models / "bark-small",
+        models / "suno",
         extra,
-        extra / "sub",
+        extra / "small",
         downloads_folder(),
-        downloads_folder() / "sub",
+        downloads_folder() / "small",
         home / "suno" / "bark_v0",
         snapshot(home, "suno/bark"),
         snapshot(home, "suno/bark-small"),
         snapshot(home, "GitMylo/bark-safetensors"),
+        models / "large",  # by its name another size
+        models / "a_sub_folder",
+        extra / "sub",
+        downloads_folder() / "sub",
     ]
     for place in order:
         write_set(place, "small")
         give(bert, place)
     for place in order:
         found = find("small", models, extra)
-        assert where(found) == {place}
+        assert where(found) == {place}, place
         assert found.codec.path.parent == found.vocabulary.parent == place
         assert str(place) in found.origin
         for path in place.iterdir():
@@ -166,6 +171,69 @@ def test_the_order_of_the_places(models: Path, home: Path, tmp_path: Path, bert:
                 path.unlink()
     with pytest.raises(IncompleteModelsError):
         find("small", models, extra)
+
+
+@pytest.mark.parametrize("suno", ["flat", "cache", "hub", "named"])
+def test_a_size_is_suno_s_and_not_what_somebody_trained(
+    models: Path, home: Path, bert: Path, caplog: pytest.LogCaptureFixture, suno: str
+) -> None:
+    places = {"flat": models, "cache": home / "suno" / "bark_v0", "named": models / "large"}
+    place = places.get(suno) or snapshot(home, "suno/bark")
+    give(bert, write_set(models / "a_voice", "large"))
+    give(bert, write_set(place, "large", names="{stage}_2.pt"))
+    assert where(find("large", models)) == {place}
+    assert where(find("large", models, stages={"text": "a_voice"})) == {models / "a_voice", place}
+    assert find("a_voice", models, stages={"fine": "large"}).fine.path.parent == place
+    assert find("small", models, stages=dict.fromkeys(NETWORKS, "large")).fine.path.parent == place
+    assert where(find("a_voice", models)) == {models / "a_voice"}
+    assert "is taken from" not in caplog.text
+
+
+def test_a_folder_of_another_name_is_the_last_resort_which_is_said_once(
+    models: Path, bert: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    give(bert, write_set(models / "a_voice", "large"))
+    for _ in range(2):
+        assert where(find("large", models)) == {models / "a_voice"}
+    said = [message for message in caplog.messages if "'large' is taken from" in message]
+    assert len(said) == 1
+    assert str(models / "a_voice") in said[0]
+    assert str(models / "large") in said[0]
+
+
+def test_stages_in_several_places_make_one_set_where_no_place_has_all(models: Path, home: Path, bert: Path) -> None:
+    suno = home / "suno" / "bark_v0"
+    write_stage(models / "text_2.pt", "text", "large")
+    write_stage(models / "a_voice" / "coarse.safetensors", "coarse", "large")
+    write_stage(suno / "fine_2.pt", "fine", "large")
+    with pytest.raises(IncompleteModelsError, match="missing: coarse, codec, vocabulary"):
+        find("large", models)
+    assert "large" not in list_model_sets([models])
+    write_stage(suno / "coarse_2.pt", "coarse", "large")
+    write_stage(suno / "codec.th", "codec")
+    give(bert, suno)
+    assert "large" in list_model_sets([models])
+    found = find("large", models)
+    assert [getattr(found, stage).path for stage in NETWORKS] == [
+        models / "text_2.pt",
+        suno / "coarse_2.pt",
+        suno / "fine_2.pt",
+    ]
+    assert str(models) in found.origin
+    assert str(suno) in found.origin
+
+
+def test_voices_and_tokens_beside_the_models_are_no_models(
+    models: Path, bert: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("tokens/take_00001.safetensors", "speakers/sound.pt", "Tokens/x.safetensors"):
+        (models / name).parent.mkdir(exist_ok=True)
+        (models / name).write_bytes(b"no weights")
+    with pytest.raises(IncompleteModelsError) as caught:
+        find("large", models)
+    assert "Could not be used" not in str(caught.value)
+    assert list_model_sets([models]) == ["nano", "random"]
+    assert caplog.messages == []
 
 
 def test_an_incomplete_folder_does_not_stop_the_search(models: Path, home: Path, bert: Path) -> None:
@@ -311,15 +379,47 @@ def test_names_that_lead_out_are_refused(models: Path, tmp_path: Path, name: str
         find("small", models, stages={"text": name}) if as_stage else find(name, models)
 
 
-def test_a_symlink_out_of_the_searched_folder_is_refused_by_name(models: Path, tmp_path: Path) -> None:
-    outside = write_set(tmp_path / "outside", "small")
+def link(path: Path, target: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        (models / "link").symlink_to(outside)
+        path.symlink_to(target)
     except OSError:
         pytest.skip("this system lets only administrators make symlinks")
+
+
+def test_a_symlink_out_of_the_searched_folder_is_refused_by_name(
+    models: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    link(models / "linked", write_set(tmp_path / "outside", "small"))
     with pytest.raises(BarkInputError, match="symlink"):
-        find("link", models)
-    assert "link" not in list_model_sets([models])
+        find("linked", models)
+    for _ in range(2):
+        assert "linked" not in list_model_sets([models])
+    assert len([message for message in caplog.messages if "linked is not offered by its name" in message]) == 1
+
+
+def test_a_link_that_leads_back_is_no_set_of_models(models: Path, bert: Path, caplog: pytest.LogCaptureFixture) -> None:
+    give(bert, write_set(models, "small"))
+    link(models / "back", models)
+    link(models / "up", models.parent.parent)
+    assert list_model_sets([models]) == ["small", "nano", "random"]
+    assert all(any(str(models / name) in message for message in caplog.messages) for name in ("back", "up"))
+
+
+def test_a_link_to_nothing_hides_no_other_file(models: Path, bert: Path, caplog: pytest.LogCaptureFixture) -> None:
+    give(bert, write_set(models, "small"))
+    link(models / "text_2.pt", models / "not there.pt")
+    link(models / "coarse_2.pt", models / "coarse_2.pt")  # to itself
+    link(models / "notes.txt", models / "not there.txt")
+    for _ in range(2):
+        assert where(find("small", models)) == {models}
+    said = [message for message in caplog.messages if "a link to nothing" in message]
+    assert len(said) == 2
+    with pytest.raises(
+        IncompleteModelsError, match=r"Could not be used: .*text_2\.pt cannot be read \(a link"
+    ) as caught:
+        find("large", models)
+    assert "notes.txt" not in str(caught.value)
 
 
 def test_paths_are_taken_from_callers_that_may_give_them(tmp_path: Path, bert: Path) -> None:
@@ -418,6 +518,32 @@ def test_stages_of_two_families_are_refused(models: Path, bert: Path) -> None:
         find("small", models, stages={"codec": "random"})
 
 
+def test_sizes_and_another_family_are_refused_also_where_suno_s_files_are_missing(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_sets, "download_models", lambda *arguments, **more: pytest.fail("downloaded"))
+    for ask in (find_model_set, lambda name, **more: find_or_download(name, models, **more)):
+        with pytest.raises(BarkFileError, match=r"do not belong together: .*text: suno \(Suno's large, which is not"):
+            ask("nano", stages={"text": "large"}, folders=[models])
+
+
+def test_numbers_that_change_while_the_program_runs_ask_for_a_restart(models: Path) -> None:
+    mine = _family(write_set(models / "mine", "small"), BarkSpec(family="set_changes"))
+    write_vocabulary(mine / "vocab.txt", words=500)
+    assert find("mine", models).spec.semantic_history == SUNO.semantic_history
+    _family(mine, BarkSpec(family="set_changes", semantic_history=128))
+    with pytest.raises(BarkFileError, match=r"spec\.json has changed since .*'set_changes'.* Restart") as caught:
+        find("mine", models)
+    assert str(mine / "spec.json") in str(caught.value)
+    _family(mine, BarkSpec(family="set_changes"))
+    shutil.copytree(mine, models / "yours")
+    _family(models / "yours", BarkSpec(family="set_changes", semantic_history=128))
+    with pytest.raises(BarkFileError, match=r"Two model sets call themselves family 'set_changes'") as caught:
+        find("yours", models)
+    assert str(models / "yours" / "spec.json") in str(caught.value)
+    assert str(mine / "spec.json") in str(caught.value)
+
+
 def test_a_family_without_a_codec_takes_the_common_one_if_it_is_the_same(models: Path) -> None:
     write_stage(models / "codec.th", "codec")
     mine = _family(write_set(models / "mine", "small", codec=False), BarkSpec(family="set_borrows"))
@@ -493,6 +619,14 @@ def test_a_vocabulary_is_borrowed_from_a_searched_folder_and_wrong_ones_are_pass
     give(bert, models / "words")
     assert find("small", models).vocabulary == models / "words" / "vocab.txt"
     assert any("a_wrong_one" in message and "passed over" in message for message in caplog.messages)
+
+
+def test_the_codec_is_borrowed_from_somebody_s_own_models_last(models: Path, home: Path, bert: Path) -> None:
+    write_stage(models / "a_voice" / "codec.th", "codec")
+    give(bert, write_set(models, "small", codec=False))
+    assert find("small", models).codec.path.parent == models / "a_voice"
+    path = write_stage(home / "torch" / "hub" / "checkpoints" / "encodec_24khz-d7cc33bc.th", "codec")
+    assert find("small", models).codec.path == path
 
 
 def test_the_codec_of_the_random_models_is_never_borrowed(models: Path, bert: Path) -> None:
@@ -586,16 +720,17 @@ def test_models_that_are_there_are_not_downloaded(
 ) -> None:
     suno = write_set(home / "suno" / "bark_v0", "small")
     give(bert, suno)
-    monkeypatch.setattr(model_sets, "download_models", lambda *arguments: pytest.fail("downloaded"))
+    monkeypatch.setattr(model_sets, "download_models", lambda *arguments, **more: pytest.fail("downloaded"))
     assert where(find_or_download("small", models, folders=[models])) == {suno}
 
 
 def test_models_that_are_nowhere_are_downloaded_and_found(
     models: Path, bert: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def download(size: str, folder: Path, on_progress: Any, stages: Any) -> None:
+    def download(size: str, folder: Path, on_progress: Any, stages: Any, parts: Any) -> None:
         on_progress(1, 2, "text.pt")
         assert (size, stages) == ("small", {"fine": "small"})
+        assert parts == {"text small", "coarse small", "fine small", "codec", "vocabulary"}
         give(bert, write_set(folder, "small"))
 
     seen: list[Any] = []
@@ -605,6 +740,68 @@ def test_models_that_are_nowhere_are_downloaded_and_found(
     )
     assert where(found) == {models}
     assert seen == [(1, 2, "text.pt")]
+
+
+PUT = {  # how a file of the manifest comes into a folder
+    "text large": lambda folder, bert: write_stage(folder / "text_2.pt", "text", "large"),
+    "coarse large": lambda folder, bert: write_stage(folder / "coarse_2.pt", "coarse", "large"),
+    "fine large": lambda folder, bert: write_stage(folder / "fine_2.pt", "fine", "large"),
+    "fine small": lambda folder, bert: write_stage(folder / "fine.pt", "fine", "small"),
+    "codec": lambda folder, bert: write_stage(folder / "encodec_24khz.safetensors", "codec"),
+    "vocabulary": lambda folder, bert: give(bert, folder),
+}
+
+
+@pytest.mark.parametrize("place", ["models/bark", "models/bark/large", "cache/suno/bark_v0"])
+@pytest.mark.parametrize(
+    "missing", [{"vocabulary"}, {"codec"}, {"fine large"}, {"text large", "vocabulary"}, {"fine small", "codec"}]
+)
+def test_only_what_is_missing_is_downloaded(
+    models: Path, tmp_path: Path, bert: Path, monkeypatch: pytest.MonkeyPatch, missing: set[str], place: str
+) -> None:
+    stages = {"fine": "small"} if "fine small" in missing else {}
+    needed = set(PUT) - ({"fine large"} if stages else {"fine small"})
+    for part in needed - missing:
+        PUT[part](tmp_path / place, bert)
+    asked: list[set[str]] = []
+
+    def download(size: str, folder: Path, on_progress: Any, stages: Any, parts: Any) -> None:
+        asked.append(set(parts))
+        for part in parts:
+            PUT[part](folder, bert)
+
+    monkeypatch.setattr(model_sets, "download_models", download)
+    found = find_or_download("large", models, stages=stages, folders=[models])
+    assert asked == [missing]
+    assert found.text.shape.n_embd == 1024  # type: ignore[union-attr]
+
+
+def test_a_part_of_somebody_s_own_models_does_not_spare_a_download(
+    models: Path, bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for stage in ("text", "coarse"):
+        write_stage(models / "a_voice" / f"{stage}.safetensors", stage, "large")
+    parts = set(PUT) - {"fine small"}
+
+    def download(size: str, folder: Path, on_progress: Any, stages: Any, parts: Any) -> None:
+        for part in parts:
+            PUT[part](folder, bert)
+
+    monkeypatch.setattr(model_sets, "download_models", download)
+    with pytest.raises(IncompleteModelsError) as caught:
+        find("large", models)
+    assert caught.value.parts == parts
+    assert "a_voice" not in str(caught.value)
+    assert where(find_or_download("large", models, folders=[models])) == {models}
+
+
+def test_nothing_is_downloaded_where_something_else_would_still_be_missing(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_sets, "download_models", lambda *arguments, **more: pytest.fail("downloaded"))
+    write_stage(models / "half" / "text.pt", "text", (2, 2, 64))
+    with pytest.raises(IncompleteModelsError, match="missing: coarse"):
+        find_or_download("half", models, stages={"fine": "large"}, folders=[models])
 
 
 def test_only_missing_files_are_a_reason_to_download(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -218,6 +218,20 @@ def test_a_symlink_out_of_the_folder_is_not_followed(tmp_path: Path, folder: Pat
             find_speaker(name, folders=[folder], download=True)
 
 
+@pytest.mark.parametrize("name", ["VOICE.NPZ", "people/Voice.Npz"])
+def test_the_suffix_may_be_in_capital_letters(folder: Path, name: str) -> None:
+    path = put_voice(folder, "voice.npz", 5)
+    (folder / name).parent.mkdir(exist_ok=True)
+    path.rename(folder / name)
+    assert list_speakers([folder])[0] == name
+    speaker = find_speaker(name, folders=[folder], family="other")
+    assert_is_voice(speaker, voice_arrays(5))
+    assert (speaker.name, speaker.family) == (name[:-4], "other")
+    assert speaker_file(name, [folder]) == folder / name
+    with pytest.raises(BarkFileError, match=r"no speaker prompt file 'MISSING\.NPZ'"):
+        find_speaker("MISSING.NPZ", folders=[folder])
+
+
 def test_a_damaged_file_is_an_error_and_not_passed_over(tmp_path: Path, folder: Path) -> None:
     put_voice(tmp_path / "second", "announcer.npz")
     (folder / "announcer.npz").write_bytes(b"not a zip")

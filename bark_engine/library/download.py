@@ -17,7 +17,7 @@ import io
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -100,15 +100,17 @@ def download_models(
     on_progress: OnProgress | None = None,
     stages: Mapping[str, str | Path] | None = None,
     *,
+    parts: Collection[str] | None = None,
     manifest: Mapping[str, HubFile] = MANIFEST,
     endpoint: str | None = None,
 ) -> list[Path]:
     """Fetch Suno's "large" or "small" models into `folder`; the paths of all their files, in the order of the stages.
 
     `stages` gives single stages ("text", "coarse", "fine", "codec") another size; a stage with any other name or path
-    is the caller's own and not fetched. Files that are there and have the right hash are not fetched
-    again; each is hashed once, and the result kept in `FOLDER/.download`. `manifest` and `endpoint` say what to
-    fetch and from where (default: Suno's files, from $HF_ENDPOINT or the hub).
+    is the caller's own and not fetched. `parts` leaves out all of these but some, by their keys in the manifest. Files
+    that are there and have the right hash are not fetched again; each is hashed once, and the result kept in
+    `FOLDER/.download`. `manifest` and `endpoint` say what to fetch and from where (default: Suno's files, from
+    $HF_ENDPOINT or the hub).
 
     `on_progress(done, total, name)` counts bytes of all missing files, about every 10 MB, and bytes read while one
     that was there before is checked. What it raises ends the download and reaches the caller; the next call goes on.
@@ -116,7 +118,8 @@ def download_models(
     Raises BarkInputError where no stage has one of Suno's sizes, and BarkDownloadError, with what to do, for anything
     that goes wrong.
     """
-    files = _wanted(models, stages or {}, manifest)
+    keys = _wanted(models, stages or {})
+    files = [manifest[key] for key in keys if parts is None or key in parts]
     target = Path(folder)
     report = _guarded(on_progress) if on_progress else (lambda done, total, name: None)
     try:
@@ -131,19 +134,19 @@ def download_models(
     return [target / file.name for file in files]
 
 
-def _wanted(models: str | Path, stages: Mapping[str, str | Path], manifest: Mapping[str, HubFile]) -> list[HubFile]:
-    """The files of the manifest: networks of Suno's sizes, the codec unless it is the caller's own, the vocabulary."""
+def _wanted(models: str | Path, stages: Mapping[str, str | Path]) -> list[str]:
+    """Keys of the manifest: networks of Suno's sizes, the codec unless it is the caller's own, the vocabulary."""
     sizes = {stage: stages.get(stage, models) for stage in ("text", "coarse", "fine")}
-    files = [manifest[f"{stage} {size}"] for stage, size in sizes.items() if size in SIZES]
+    keys = [f"{stage} {size}" for stage, size in sizes.items() if size in SIZES]
     unknown = set(stages) - {*sizes, "codec"}
-    if not files or unknown:
+    if not keys or unknown:
         raise BarkInputError(
             "Only Suno's own models can be downloaded, 'large' or 'small', with a size for text, coarse and fine; "
             f"asked for were {str(models)!r}{f' and the stage {min(unknown)!r}' if unknown else ''}."
         )
     if stages.get("codec", SIZES[0]) in SIZES:
-        files.append(manifest["codec"])
-    return [*files, manifest["vocabulary"]]
+        keys.append("codec")
+    return [*keys, "vocabulary"]
 
 
 # -- what is in the folder ---------------------------------------------------------------------------------------

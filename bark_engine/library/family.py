@@ -8,13 +8,14 @@ from pathlib import Path
 
 from ..checkpoint import StageFile
 from ..codec import CodecShape
-from ..errors import BarkFileError
+from ..errors import BarkFileError, BarkInputError
 from ..spec import SUNO, BarkSpec, register_family
 from ..text import UNKNOWN, Tokenizer
 
 log = logging.getLogger(__name__)
 
 SPEC_FILE = "spec.json"
+_homes: dict[str, Path] = {}  # the spec.json that a family was first known by
 UNKNOWN_ID = 100  # of [UNK] in multilingual BERT's vocabulary, which Suno's models were trained with
 
 
@@ -39,20 +40,50 @@ def spec_beside(folder: Path) -> BarkSpec | None:
     return BarkSpec.from_json(text, str(path))
 
 
-def common_spec(files: Mapping[str, StageFile]) -> BarkSpec:
-    """The numbers that all these stages share (Suno's for none); the family is registered."""
+def common_spec(files: Mapping[str, StageFile], missing: Mapping[str, str | Path] | None = None) -> BarkSpec:
+    """The numbers that all these stages share (Suno's for none); the family is registered.
+
+    `missing` are stages of Suno's that were asked for by these names and are not there yet.
+    """
     specs = {stage: spec_beside(file.path.parent) for stage, file in files.items()}
-    families = {stage: spec or SUNO for stage, spec in specs.items()}
+    families = {stage: spec or SUNO for stage, spec in specs.items()} | dict.fromkeys(missing or (), SUNO)
     networks = [spec for stage, spec in families.items() if stage != "codec"]
     if "codec" in files and specs["codec"] is None and networks and same_codec(networks[0]):
         families["codec"] = networks[0]  # EnCodec by itself belongs to no family
     if len(set(families.values())) > 1:
-        listed = ", ".join(f"{stage}: {spec.family} ({files[stage].path})" for stage, spec in families.items())
+        sources = {stage: str(file.path) for stage, file in files.items()} | {
+            stage: f"Suno's {name}, which is not here" for stage, name in (missing or {}).items()
+        }
+        listed = ", ".join(f"{stage}: {spec.family} ({sources[stage]})" for stage, spec in families.items())
         raise BarkFileError(
             f"The stages do not belong together: {listed}. Tokens of one family mean another sound in another; "
             "choose stages of one family."
         )
-    return register_family(next(iter(families.values()), SUNO))
+    spec = next(iter(families.values()), SUNO)
+    home = next((files[stage].path.parent / SPEC_FILE for stage, own in specs.items() if own), None)
+    return _register(spec, home) if home else register_family(spec)
+
+
+def _register(spec: BarkSpec, home: Path) -> BarkSpec:
+    """`register_family` for the numbers in a file, with a sentence that says which files contradict each other.
+
+    Other numbers never replace those in use: tokens and models made with these may still be in memory.
+    """
+    try:
+        register_family(spec)
+    except BarkInputError as error:
+        first = _homes.get(spec.family)
+        if first == home:
+            raise BarkFileError(
+                f"{home} has changed since the family {spec.family!r} was first used, and tokens with its old numbers "
+                "may be in use. Restart the program (ComfyUI, for the nodes), or give the family another name there."
+            ) from None
+        raise BarkFileError(
+            f"{error} This is {home}{f', the other {first}' if first else ''}. If that is one and the same, moved and "
+            "changed, restart the program (ComfyUI, for the nodes)."
+        ) from None
+    _homes.setdefault(spec.family, home)
+    return spec
 
 
 def check_shape(stage: str, file: StageFile, spec: BarkSpec) -> None:

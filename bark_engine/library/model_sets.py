@@ -35,6 +35,7 @@ from .places import (
     searched,
     shelf,
     size_of,
+    warn_once,
 )
 
 log = logging.getLogger(__name__)
@@ -48,7 +49,14 @@ _DOWNLOAD = "ask for the download (--download on the command line, the download 
 
 
 class IncompleteModelsError(BarkFileError):
-    """A stage or the vocabulary is nowhere to be found; the message lists what, where it was looked for, what to do."""
+    """A stage or the vocabulary is nowhere to be found; the message lists what, where it was looked for, what to do.
+
+    `parts` are the keys of MANIFEST of all that is missing; empty where something of it is not Suno's.
+    """
+
+    def __init__(self, sentence: str, parts: Sequence[str | None] = ()):
+        super().__init__(sentence)
+        self.parts = frozenset(part for part in parts if part) if all(parts) else frozenset[str]()
 
 
 @dataclass(frozen=True)
@@ -104,15 +112,19 @@ def find_model_set(
     Suno's sizes are recognised by their weights and looked for in this order; the first folder that has the text,
     coarse and fine stages wins, and `origin` says which:
 
-    1. `folders` (in ComfyUI models/bark and the extra model paths), each followed by its sub-folders;
-    2. `downloads_folder()`, and its sub-folders;
+    1. `folders` (in ComfyUI models/bark and the extra model paths), each followed by its sub-folders of that very name
+       or a name under which Suno's models are published, such as bark-small;
+    2. `downloads_folder()`, and its sub-folders of such a name;
     3. Suno's own cache, `$XDG_CACHE_HOME/suno/bark_v0`, under its present and its old names;
-    4. the Hugging Face cache: suno/bark, suno/bark-small, GitMylo/bark-safetensors.
+    4. the Hugging Face cache: suno/bark, suno/bark-small, GitMylo/bark-safetensors;
+    5. the other sub-folders in 1 and 2, which the log says, because they may be what somebody trained.
 
-    Any other name is that of a sub-folder, or of a file with or without its extension, in 1 or 2. "nano" comes with the
-    pack; "random" is made on the spot under `$XDG_CACHE_HOME/bark_engine`. The codec and the vocabulary are taken from
-    beside the weights; for Suno's family else from the places above, and from the caches of EnCodec and of
-    multilingual BERT.
+    Where no folder has all three, each comes from the first of 1 to 4 that has it.
+
+    Any other name is that of a sub-folder, or of a file with or without its extension, in 1 or 2.
+    "nano" comes with the pack; "random" is made on the spot under `$XDG_CACHE_HOME/bark_engine`. The codec and the
+    vocabulary are taken from beside the weights; for Suno's family else from the places above, and from the caches of
+    EnCodec and of multilingual BERT.
 
     `stages` gives single stages another name or path, as in {"fine": "small"}. A text is only taken for a path with
     `allow_paths`; nodes leave it off, so that a workflow cannot name files outside the folders.
@@ -122,22 +134,23 @@ def find_model_set(
     """
     wanted = _wanted(models, stages or {})
     search = _Search([Path(folder) for folder in folders], allow_paths)
-    own = [stage for stage in STAGES if wanted[stage] == models]
-    base = _base_source(models, [stage for stage in own if stage in NETWORKS], search)
-    found = {stage: (file, base.place) for stage in own if base and (file := base.pick(stage))}
-    for stage in (stage for stage in STAGES if stage not in own):
-        found[stage] = _single_stage(wanted[stage], stage, base, search)
-    spec = common_spec({stage: file for stage, (file, _) in found.items()})
-    networks = [found[stage][0] for stage in NETWORKS if stage in found]
+    found, base = _found(models, wanted, search)
+    lacking = {stage: wanted[stage] for stage in STAGES if stage not in found}
+    files = {stage: file for stage, (file, _) in found.items()}
+    spec = common_spec(files, {stage: lacking[stage] for stage in NETWORKS if lacking.get(stage) in SIZES})
+    networks = [files[stage] for stage in NETWORKS if stage in files]
     home = networks[0].path.parent if networks else None
-    if "codec" not in found and (codec := _codec(spec, home, search)):
+    if lacking.get("codec") == models and (codec := _codec(spec, home, search)):
         found["codec"] = codec
+        del lacking["codec"]
     vocabulary = _vocabulary(spec, home, search)
-    missing = [stage for stage in STAGES if stage not in found]
-    if missing or vocabulary is None:
-        raise _incomplete(models, missing + ["vocabulary"] * (vocabulary is None), found, base, search)
+    if lacking or vocabulary is None:
+        parts = [*(_part(stage, name, models) for stage, name in lacking.items()), *["vocabulary"] * (not vocabulary)]
+        sentence = _incomplete(models, lacking, vocabulary is None, found, base, search)
+        raise IncompleteModelsError(sentence, parts if spec.family == SUNO.family else ())
     for stage, (file, _) in found.items():
         check_shape(stage, file, spec)
+        _say_if_doubtful(stage, file, wanted[stage], search)
     origin = "; ".join(
         f"{', '.join(stage for stage in STAGES if found[stage][1] == place)} from {place.words}"
         for place in dict.fromkeys(found[stage][1] for stage in STAGES)
@@ -155,29 +168,33 @@ def find_or_download(
     folders: Sequence[Path] = (),
     allow_paths: bool = False,
 ) -> ModelSet:
-    """`find_model_set`, and where Suno's files are missing everywhere, `download_models` into `folder` first.
+    """`find_model_set`, and where files of Suno's are missing everywhere, these are first downloaded into `folder`.
 
-    `folder` should be one of `folders`, or `downloads_folder()`, so that the next search finds it. Models that are
-    not Suno's sizes cannot be downloaded: for them the error says what is missing.
+    `folder` should be one of `folders`, or `downloads_folder()`, so that the next search finds them. Models that are
+    not Suno's sizes cannot be downloaded: for them the error says what is missing. What cannot belong together is
+    refused before anything is fetched.
     """
-    try:
-        return find_model_set(models, stages=stages, folders=folders, allow_paths=allow_paths)
-    except IncompleteModelsError as error:
-        if not {models, *(stages or {}).values()} & set(SIZES):
-            raise
-        log.info("%s", error)
-    download_models(models, folder, on_progress, stages)
-    return find_model_set(models, stages=stages, folders=folders, allow_paths=allow_paths)
+    fetched: frozenset[str] = frozenset()
+    while True:
+        try:
+            return find_model_set(models, stages=stages, folders=folders, allow_paths=allow_paths)
+        except IncompleteModelsError as error:
+            parts = error.parts - fetched  # a second round: a vocabulary counts only for what lies beside it
+            if not parts or not {models, *(stages or {}).values()} & set(SIZES):
+                raise
+            log.info("%s", error)
+        download_models(models, folder, on_progress, stages, parts=parts)
+        fetched |= parts
 
 
 def list_model_sets(folders: Sequence[Path]) -> list[str]:
     """The names that `find_model_set` would know now, for a list to choose from; "nano" and "random" are the last.
 
-    "large" and "small" where their three networks are in one place, sub-folders with at least one usable stage, and
-    single files with all three networks. Bad files are logged and passed over.
+    "large" and "small" where their three networks are there, sub-folders with at least one usable stage, and single
+    files with all three networks. Bad files are logged and passed over.
     """
     places = model_places([Path(folder) for folder in folders])
-    names = [size for size in SIZES if any(_has(_of_size(place.folder, size), NETWORKS) for place in places)]
+    names = [size for size in SIZES if _is_there(size, places)]
     for root in (*map(Path, folders), downloads_folder()):
         for place in places:
             if place.folder == root:
@@ -212,7 +229,7 @@ def _sources(models: str | Path, search: _Search) -> Iterator[_Source]:
     elif models == RANDOM:
         yield _folder_source(_random_models(), "the models with random weights")
     elif isinstance(models, str) and models in SIZES:
-        for place in search.places:
+        for place in sorted(search.places, key=lambda place: not place.may_be_sunos(models)):
             yield _Source(preferred(_of_size(place.folder, models)), place)
     else:
         path = models if isinstance(models, Path) else _named(models, search)
@@ -260,6 +277,13 @@ def _of_size(folder: Path, size: str) -> tuple[StageFile, ...]:
     return () if other else tuple(file for file in files if file.stage == "codec" or size_of(file) == size)
 
 
+def _is_there(size: str, places: Sequence[Place]) -> bool:
+    """Whether `find_model_set` would find the networks of that size."""
+    files = [(place.may_be_sunos(size), _of_size(place.folder, size)) for place in places]
+    together = [file for likely, some in files if likely for file in some]
+    return any(_has(some, NETWORKS) for some in (together, *(some for _, some in files)))
+
+
 def _has(files: Sequence[StageFile], stages: Sequence[str]) -> bool:
     return set(stages) <= {file.stage for file in files}
 
@@ -273,7 +297,8 @@ def _has_all(file: StageFile, files: Sequence[StageFile]) -> bool:
 def _is_safe(root: Path, name: str) -> bool:
     try:
         safe_child(root, name)
-    except BarkInputError:
+    except BarkInputError as error:
+        warn_once(f"{Path(root, name)} is not offered by its name: {error}")
         return False
     return True
 
@@ -291,39 +316,79 @@ def _random_models() -> Path:
 # -- putting a set together --------------------------------------------------------------------------------------
 
 
+def _found(
+    models: str | Path, wanted: Mapping[str, str | Path], search: _Search
+) -> tuple[dict[str, tuple[StageFile, Place]], _Source | None]:
+    """The stages that there are, each with its place, and the source that most of those of `models` are from."""
+    own = [stage for stage in STAGES if wanted[stage] == models]
+    networks = [stage for stage in own if stage in NETWORKS]
+    base = _base_source(models, networks, search)
+    found = {stage: (file, base.place) for stage in own if base and (file := base.pick(stage))}
+    for stage in networks if models in SIZES else ():
+        others = (source for source in _sources(models, search) if source.place.may_be_sunos(str(models)))
+        parts = ((file, source.place) for source in others if (file := source.pick(stage)))
+        if stage not in found and (part := next(parts, None)):
+            found[stage] = part
+    for stage in (stage for stage in STAGES if stage not in own):
+        if single := _single_stage(wanted[stage], stage, base, search):
+            found[stage] = single
+    return found, base
+
+
 def _base_source(models: str | Path, stages: Sequence[str], search: _Search) -> _Source | None:
-    """The first source with all of `stages`, else the one with most of them; None where none are asked for."""
-    best: _Source | None = None
+    """The first source with all of `stages`, else the one with most of them; None where none are asked for.
+
+    What may be somebody's own is no part of Suno's models.
+    """
+    best, most = None, -1
     for source in _sources(models, search) if stages else ():
-        have = [stage for stage in stages if source.pick(stage)]
-        if len(have) == len(stages):
+        have = sum(source.pick(stage) is not None for stage in stages)
+        if have == len(stages):
             return source
-        if best is None or len(have) > sum(best.pick(stage) is not None for stage in stages):
-            best = source
+        if have > most and source.place.may_be_sunos(str(models)):
+            best, most = source, have
     return best
 
 
-def _single_stage(models: str | Path, stage: str, base: _Source | None, search: _Search) -> tuple[StageFile, Place]:
-    """One stage of other models; of several places with it, the one that the rest comes from."""
+def _single_stage(
+    models: str | Path, stage: str, base: _Source | None, search: _Search
+) -> tuple[StageFile, Place] | None:
+    """One stage of other models; of several places with it, the one of the rest where that is not somebody's own."""
     sources = [source for source in _sources(models, search) if source.pick(stage)]
-    sources.sort(key=lambda source: base is None or source.place != base.place)
-    for source in sources:
+    same = [source for source in sources if base and source.place == base.place]
+    for source in (*(source for source in same if source.place.may_be_sunos(str(models))), *sources):
         if file := source.pick(stage):
             return file, source.place
-    raise _incomplete(models, [stage], {}, None, search)
+    return None
+
+
+def _say_if_doubtful(stage: str, file: StageFile, wanted: str | Path, search: _Search) -> None:
+    """Log that one of Suno's sizes is taken from a folder that may be somebody's own models."""
+    place = next((place for place in search.places if place.folder == file.path.parent), None)
+    if stage in NETWORKS and wanted in SIZES and place and not place.may_be_sunos(str(wanted)):
+        warn_once(
+            f"{wanted!r} is taken from the folder {place.folder}, because no other place has all of it. If that is not "
+            f"Suno's but trained by somebody, put Suno's files into {place.folder.parent / str(wanted)}."
+        )
 
 
 def _codec(spec: BarkSpec, home: Path | None, search: _Search) -> tuple[StageFile, Place] | None:
-    """The codec from beside the text stage, else EnCodec from any place."""
+    """The codec from beside the text stage, else EnCodec from any place, from what may be somebody's own last."""
     for file in preferred(shelf(home)[0]) if home else ():
         if file.stage == "codec":
             return file, Place(file.path.parent, f"the folder {file.path.parent}")
     if same_codec(spec):
-        shared = ((file, place) for place in search.places for file in shelf(place.folder)[0])
-        for file, place in chain(shared, codec_files()):
+        likely = [place for place in search.places if any(map(place.may_be_sunos, SIZES))]
+        others = [place for place in search.places if place not in likely]
+        for file, place in chain(_files_in(likely), codec_files(), _files_in(others)):
             if file.shape == CodecShape() and not (file.path.parent / SPEC_FILE).exists():
                 return file, place
     return None
+
+
+def _files_in(places: Sequence[Place]) -> Iterator[tuple[StageFile, Place]]:
+    """All usable stages in these places, each place looked into when it is its turn."""
+    return ((file, place) for place in places for file in shelf(place.folder)[0])
 
 
 def _vocabulary(spec: BarkSpec, home: Path | None, search: _Search) -> Path | None:
@@ -351,12 +416,20 @@ def _vocabulary(spec: BarkSpec, home: Path | None, search: _Search) -> Path | No
 
 def _incomplete(
     models: str | Path,
-    missing: Sequence[str],
+    lacking: Mapping[str, str | Path],
+    vocabulary: bool,
     found: Mapping[str, tuple[StageFile, Place]],
     base: _Source | None,
     search: _Search,
-) -> IncompleteModelsError:
-    """The sentence for a set that lacks something: what, what is there, where it was looked for, what to do."""
+) -> str:
+    """The sentence for a set that lacks something: what, what is there, where it was looked for, what to do.
+
+    Where several sets lack something, it is about one that cannot be downloaded, else about the first.
+    """
+    first = next(iter(sorted(lacking.values(), key=lambda name: name in SIZES)), models)
+    if first != models:
+        models, found, base, vocabulary = first, {}, None, False
+    missing = [*(stage for stage, name in lacking.items() if name == models), *["vocabulary"] * vocabulary]
     there = ", ".join(f"{stage} is {file.path}" for stage, (file, _) in found.items())
     suno = models in SIZES
     known = {part: MANIFEST.get(f"{part} {models}" if suno else part, MANIFEST.get(part)) for part in missing}
@@ -365,9 +438,16 @@ def _incomplete(
     home = base.place.folder if base and (base.files or named) else (*search.folders, downloads_folder())[0]
     folders = [*([home] if named else []), *(place.folder for place in search.places)]
     faults = [fault for folder in dict.fromkeys(folders) for fault in shelf(folder)[1]]
-    return IncompleteModelsError(
+    return (
         f"The models {_name(models)!r} are not complete; missing: {', '.join(missing)}."
         f"{f' (There: {there}.)' if there else ''} Looked in {f'{home}, ' if named else ''}{searched(search.folders)}. "
         f"Put {', '.join(files)} into {home}{f', or {_DOWNLOAD}' if suno else ''}."
         + (f" Could not be used: {' '.join(faults)}" if faults else "")
     )
+
+
+def _part(stage: str, name: str | Path, models: str | Path) -> str | None:
+    """The key in MANIFEST of a stage that is missing, or None where it should have been in somebody's own models."""
+    if stage == "codec":
+        return stage if name == models else None
+    return f"{stage} {name}" if name in SIZES else None

