@@ -1,5 +1,6 @@
 """In a real browser, the view of Inspect Tokens: it draws, plays, selects, remembers; and the live strips of stages."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,14 @@ import pytest
 
 from support.browser import Window, artefacts
 from support.browser_fixtures import browser_tests
-from support.inspector import FOLDER, FRAME_RATE, RATE, Inspector, write_view
+from support.inspector import FOLDER, FRAME_RATE, RATE, Inspector, executed, write_view
 from support.real_host import RealHost
 
 pytestmark = browser_tests
 
+EXAMPLES = Path(__file__).parents[1] / "example_workflows"
+NOTHING_YET = "Run the workflow to see the tokens."
+EXAMPLE_INSPECTOR = 12  # in both examples
 GRAPH = (
     [
         {"type": "BarkLoadModels", "at": [0, 100]},
@@ -309,6 +313,168 @@ def test_it_survives(built: Any, host: RealHost) -> None:
     assert unexpected(window) == []
 
 
+@pytest.mark.parametrize("answer", ["at once", "late"])
+def test_a_result_stays_in_its_workflow(window: Window, answer: str) -> None:
+    """Another tab is shown while it comes, with a node of the same id: that has nothing, the right one has it later.
+
+    Also where the answer that names the prompt is slower than the messages about it.
+    """
+    page, inspector = window.page, Inspector(window, EXAMPLE_INSPECTOR)
+    asked, other = example("look_inside_a_sentence"), example("rescue_a_take")
+    name = f"asked {window.renderer[:4]} {answer}"
+    for node in asked["nodes"]:
+        if node["type"] == "BarkTextToSemantic":
+            node["widgets_values"][0] = f"{LONG_TEXT} {name}"  # no other test's tokens, which would be there at once
+    open_as(window, asked, name)
+    page.evaluate(QUEUE, 3000 if answer == "late" else 0)
+    open_as(window, other, f"other {name}")
+    page.evaluate("() => window.ended")
+    page.wait_for_timeout(500)
+    assert inspector.get("view.body.message.textContent") == NOTHING_YET
+    assert inspector.get("view.clip") is None
+    saved = window.saved()
+    assert [node["properties"].get("bark_view") for node in saved["nodes"] if node["id"] == EXAMPLE_INSPECTOR] == [None]
+    widgets = page.evaluate("() => app.graph.nodes.flatMap((node) => node.widgets ?? []).map(({ name }) => name)")
+    assert "bark_live" not in widgets
+    if answer == "late":
+        page.evaluate("() => window.queued")
+
+    page.locator(".workflow-tabs").get_by_text(name, exact=True).first.click()
+    page.mouse.move(960, 900)  # the tab under the mouse shows a picture of its workflow, as a dialog
+    inspector.drawn()
+    taken = remembered(window)
+    assert len(taken) == 1
+    open_as(window, example("look_inside_a_sentence"), f"fresh {name}")  # the same ids, from the same template
+    page.wait_for_timeout(500)
+    assert inspector.get("view.clip") is None
+    assert remembered(window) is None
+    assert unexpected(window) == []
+
+
+def test_undo_brings_no_old_tokens_back(host: RealHost, window: Window) -> None:
+    """What is undone was done before the run: the node shows the run's tokens all the same, and redo is still there."""
+    for name, seconds in (("old", 3.0), ("new", 5.0)):
+        write_view(host.base / "temp" / FOLDER / f"{name}.safetensors", seconds)
+    (node,) = window.build([{"type": "BarkInspectTokens", "at": [100, 100], "size": [900, 800]}], [])
+    inspector, tracker = Inspector(window, node), "app.extensionManager.workflow.activeWorkflow.changeTracker"
+    inspector.show("old.safetensors")
+    inspector.wait("view.clip?.seconds === 3")
+    note = f"() => {{ const tracker = {tracker}; (tracker.captureCanvasState ?? tracker.checkState).call(tracker); }}"
+    window.page.evaluate(note)
+    window.page.evaluate("(id) => { app.graph.getNodeById(id).title = 'named'; }", node)
+    window.page.evaluate(note)
+    inspector.show("new.safetensors")
+    inspector.wait("view.clip?.seconds === 5")
+    window.page.evaluate(f"async () => {{ await {tracker}.undo(); }}")
+    inspector.wait("view.clip?.seconds === 5")
+    window.page.wait_for_timeout(300)
+    title = "(id) => app.graph.getNodeById(id).title"
+    assert window.page.evaluate(title, node) != "named"
+    assert remembered(window, node)[0]["filename"] == "new.safetensors"
+    window.page.evaluate(note)
+    window.page.evaluate(f"async () => {{ await {tracker}.redo(); }}")
+    inspector.wait("view.clip?.seconds === 5")
+    assert window.page.evaluate(title, node) == "named"
+
+
+def test_a_long_list_is_shown_whole(host: RealHost, window: Window) -> None:
+    """All of a hundred takes can be turned to; the workflow remembers some."""
+    write_view(host.base / "temp" / FOLDER / "one of many.safetensors", 2.0)
+    (node,) = window.build([{"type": "BarkInspectTokens", "at": [100, 100], "size": [900, 800]}], [])
+    inspector = Inspector(window, node)
+    message = executed(node, "one of many.safetensors")
+    message["output"]["bark_view"] *= 100
+    window.page.evaluate("(detail) => app.api.dispatchCustomEvent('executed', detail)", message)
+    inspector.wait("view.clip && view.body.pages.text.textContent === '1 of 100'")
+    assert len(remembered(window, node)) == 64
+
+
+def test_it_can_be_read_in_a_subgraph(host: RealHost, window: Window) -> None:
+    """Loaded inside a closed subgraph, where its element has no style of the page yet, it has the palette's colours."""
+    page = window.page
+    write_view(host.base / "temp" / FOLDER / "inside.safetensors", 4.0)
+    page.evaluate("() => app.extensionManager.setting.set('Comfy.ColorPalette', 'light')")
+    try:
+        (node,) = window.build([{"type": "BarkInspectTokens", "at": [100, 100], "size": [900, 800]}], [])
+        inspector = Inspector(window, node)
+        inspector.wait("view.theme.dark === false")
+        inspector.show("inside.safetensors")
+        inspector.drawn()
+        subgraph, inside = page.evaluate(INTO_SUBGRAPH, node)
+        workflow = window.saved()
+        window.build([], [])
+        window.load(workflow)
+        nested = Inspector(window, inside)
+        nested.wait("view.clip")
+        page.evaluate("(id) => app.canvas.setGraph(app.graph.getNodeById(id).subgraph)", subgraph)
+        nested.look()
+        nested.drawn()
+        assert nested.get("view.theme.dark") is False
+    finally:
+        page.evaluate("() => app.canvas.setGraph(app.graph.rootGraph ?? app.graph)")
+        page.evaluate("() => app.extensionManager.setting.set('Comfy.ColorPalette', 'dark')")
+
+
+def test_it_falls_silent_with_its_node(built: Any) -> None:
+    """A node that is collapsed, or whose subgraph is left, plays no more; one out of sight does."""
+    window, inspector, _, ids = built
+    page = window.page
+    run(window)
+    inspector.look()
+    inspector.drawn()
+    inspector.wait("view.player.audio.readyState >= 2")
+    inspector.get("(view.toggleLoop(), view.player.play(), null)")
+    inspector.wait("view.player.playing && view.player.time > 0.1")
+    page.evaluate("() => { app.canvas.ds.offset[0] += 4000; app.canvas.setDirty(true, true); }")
+    page.wait_for_timeout(500)
+    assert inspector.get("view.player.playing")
+    inspector.look()
+    page.evaluate("(id) => app.graph.getNodeById(id).collapse()", ids[2])
+    assert is_silent(inspector)
+    page.evaluate("(id) => app.graph.getNodeById(id).collapse()", ids[2])
+
+    subgraph, inside = page.evaluate(INTO_SUBGRAPH, ids[2])
+    page.evaluate("(id) => app.canvas.setGraph(app.graph.getNodeById(id).subgraph)", subgraph)
+    nested = Inspector(window, inside)
+    nested.look()
+    nested.drawn()
+    nested.wait("view.player.audio.readyState >= 2")
+    nested.get("(view.toggleLoop(), view.player.play(), null)")
+    nested.wait("view.player.playing && view.player.time > 0.1")
+    page.evaluate("() => app.canvas.setGraph(app.graph.rootGraph)")
+    assert is_silent(nested)
+    assert unexpected(window) == []
+
+
+def test_copies_and_closed_subgraphs_leave_nothing(host: RealHost, window: Window) -> None:
+    """A copy for the clipboard makes no view; those inside subgraphs go when another workflow is opened."""
+    page = window.page
+    write_view(host.base / "temp" / FOLDER / "copied.safetensors", 2.0)
+    window.build([], [])
+    page.evaluate(COUNT_VIEWS)
+    try:
+        (node,) = window.build([{"type": "BarkInspectTokens", "at": [100, 100], "size": [900, 800]}], [])
+        inspector = Inspector(window, node)
+        inspector.show("copied.safetensors")
+        inspector.drawn()
+        assert page.evaluate("() => window.views.size") == 1
+        copy = "(id) => { app.canvas.copyToClipboard([app.graph.getNodeById(id)]); }"
+        for _ in range(3):
+            page.evaluate(copy, node)
+        page.wait_for_timeout(300)
+        assert page.evaluate("() => window.views.size") == 1
+        page.evaluate(INTO_SUBGRAPH, node)
+        workflow = window.saved()
+        for _ in range(2):
+            window.load(workflow)
+            assert page.evaluate("() => window.views.size") == 1
+        window.build([], [])
+        assert page.evaluate("() => window.views.size") == 0
+    finally:
+        page.evaluate("() => window.countNoMore()")
+    assert unexpected(window) == []
+
+
 def test_nothing_is_left_behind(long_view: Any) -> None:
     """A node that is removed lets go of its sound, its observers and its frames."""
     inspector, _ = long_view
@@ -383,6 +549,25 @@ def test_live_strips(window: Window, tmp_path: Path) -> None:
     assert unexpected(window) == []
 
 
+def test_a_strip_that_joins_later_keeps_its_places(window: Window) -> None:
+    """What came before is left empty: each id stands in its row and column, and the total is that of the run."""
+    (node,) = window.build([{"type": "BarkSemanticToCoarse", "at": [100, 100]}], [])
+    given = {"node": str(node), "kind": "coarse", "rows": 2}
+    for first, ids, total, done in ((201, 100, 600, False), (301, 99, 400, True)):
+        message = {**given, "first": first, "ids": list(range(first, first + ids)), "total": total, "done": done}
+        window.page.evaluate("(detail) => app.api.dispatchCustomEvent('bark.live', detail)", message)
+    strip = "app.graph.getNodeById(id).widgets.find(({ name }) => name === 'bark_live').strip"
+    window.page.wait_for_function(f"(id) => !{strip}.frame", arg=node)
+    shown = """(id) => {
+        const { canvas, ids, element } = STRIP;
+        const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+        const painted = pixels.filter((value, i) => i % 4 === 3 && value === 255).length;
+        return [canvas.width, ids[0] ?? null, ids[201], ids[399], painted, element.title];
+    }"""
+    found = window.page.evaluate(shown.replace("STRIP", strip), node)
+    assert found == [200, None, 201, 399, 199, "400 tokens"]
+
+
 LONG_TEXT = "The quick brown fox jumps over the lazy dog, and then it runs all the way back to the river again."
 WATCH = """(id) => {
     window.lengths = [];
@@ -417,6 +602,70 @@ def test_a_strip_grows_while_its_stage_runs(window: Window, tmp_path: Path) -> N
     assert lengths[-1] == inspector.get("view.clip.tracks[0].columns")
     assert inspector.get("view.clip.tracks[0].curves.ending.values.length") in (lengths[-1], lengths[-1] + 1)
     assert unexpected(window) == []
+
+
+# Press Run, with an answer of the server that comes so many milliseconds late; `ended` and `queued` are promises.
+QUEUE = """(late) => {
+    const { api } = app, { fetchApi } = api;
+    window.ended = new Promise((done) => api.addEventListener("execution_success", () => done(), { once: true }));
+    api.fetchApi = async function (route, ...rest) {
+        const answer = await fetchApi.call(this, route, ...rest);
+        if (route === "/prompt") await new Promise((done) => setTimeout(done, late));
+        return answer;
+    };
+    const posted = new Promise((done) => {
+        const { queuePrompt } = api;
+        api.queuePrompt = function (...given) {
+            api.queuePrompt = queuePrompt;
+            done();
+            return queuePrompt.apply(this, given);
+        };
+    });
+    window.queued = app.queuePrompt(0).finally(() => { api.fetchApi = fetchApi; }).then(() => null);
+    return posted;
+}"""
+INTO_SUBGRAPH = """(id) => {
+    const { subgraph, node } = app.graph.convertToSubgraph(new Set([app.graph.getNodeById(id)]));
+    return [node.id, subgraph.nodes[0].id];
+}"""
+# `views` are the views that exist: each looks for changes of the theme.
+COUNT_VIEWS = """() => {
+    window.views = new Set();
+    const { prototype } = MutationObserver, { observe, disconnect } = prototype;
+    prototype.observe = function (target, options) {
+        if (options?.attributeFilter?.join() === "class,style") window.views.add(this);
+        return observe.call(this, target, options);
+    };
+    prototype.disconnect = function () {
+        window.views.delete(this);
+        return disconnect.call(this);
+    };
+    window.countNoMore = () => { Object.assign(prototype, { observe, disconnect }); };
+}"""
+
+
+def example(name: str) -> dict[str, Any]:
+    return json.loads((EXAMPLES / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def open_as(window: Window, workflow: dict[str, Any], name: str) -> None:
+    """Open a workflow in a tab of this name, as a template or a dropped file is."""
+    script = "async ([workflow, name]) => { await app.loadGraphData(workflow, true, true, name); }"
+    window.page.evaluate(script, [workflow, name])
+
+
+def is_silent(inspector: Inspector) -> bool:
+    """For a while; a sound that goes round and round stops for a moment, too."""
+    inspector.page.wait_for_timeout(500)
+    time = inspector.get("view.player.time")
+    inspector.page.wait_for_timeout(400)
+    return inspector.get("[view.player.playing, view.player.time]") == [False, time]
+
+
+def remembered(window: Window, node: int = EXAMPLE_INSPECTOR) -> Any:
+    """What the saved workflow knows of the node's results."""
+    (found,) = [saved for saved in window.saved()["nodes"] if saved["id"] == node]
+    return found["properties"].get("bark_view")
 
 
 def unexpected(window: Window) -> list[str]:

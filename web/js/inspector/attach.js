@@ -8,6 +8,7 @@ import { InspectorView } from "./view.js";
 const TYPES = ["BarkInspectTokens"];
 const WIDGET = "bark_view";
 const PROPERTY = "bark_view"; // references of the last results
+const MOST_REMEMBERED = 64; // of them, of a longer list; a workflow stays small
 const WIDTH = 680; // CSS pixels of a new node
 const SETTLED = 150; // milliseconds
 const GONE = "Run the workflow to see the tokens.";
@@ -22,6 +23,7 @@ class Inspector {
     this.view = new InspectorView({
       onSelect: (start, end) => this.writeSelection(start, end),
       onPage: (step) => this.turn(step),
+      isOpen: () => host.isOpen(node),
     });
     this.widget = host.addElement(node, WIDGET, this.view.element, () => this.view.leastHeight);
     this.widget.view = this.view;
@@ -95,28 +97,41 @@ class Inspector {
 
 const inspectors = new Map(); // node → Inspector, for as long as the node is in a graph
 
-function results(node, list) {
-  if (host.fileReferences(list).length) {
-    host.remember(node, PROPERTY, host.fileReferences(list));
-    inspectors.get(node)?.take(list);
+/** Show what the node itself knows. Copies for the clipboard are never in a graph, nor removed: they get no view. */
+function restore(node) {
+  if (!node.graph) {
+    return;
   }
+  if (!inspectors.has(node)) {
+    node.widgets = node.widgets?.filter(({ name }) => name !== WIDGET); // of a node that was removed and comes again
+    inspectors.set(node, new Inspector(node));
+  }
+  const inspector = inspectors.get(node);
+  inspector.readSelection();
+  inspector.take(host.fileReferences(node.properties?.[PROPERTY]).slice(0, MOST_REMEMBERED));
 }
 
-host.extend("InspectTokens", TYPES, {
-  created: (node) => inspectors.set(node, new Inspector(node)),
-  configured(node) {
-    const inspector = inspectors.get(node);
-    inspector?.readSelection();
-    inspector?.take(host.recall(node, PROPERTY));
-  },
-  executed: (node, output) => results(node, output?.bark_view),
-  removed(node) {
-    inspectors.get(node)?.remove();
-    inspectors.delete(node);
-  },
-});
+function letGo(node) {
+  inspectors.get(node)?.remove();
+  inspectors.delete(node);
+}
 
-host.onMessage("executed", TYPES, (node, detail) => results(node, detail.output?.bark_view));
+host.extend("InspectTokens", TYPES, { added: restore, configured: restore, removed: letGo });
+
+host.onLoad(() => [...inspectors.keys()].filter((node) => !host.isInWorkflow(node)).forEach(letGo));
+
+host.onMessage(
+  "executed",
+  TYPES,
+  (node, { output }) => {
+    const references = host.fileReferences(output?.bark_view);
+    if (references.length) {
+      host.remember(node, PROPERTY, references.slice(0, MOST_REMEMBERED));
+      inspectors.get(node)?.take(references);
+    }
+  },
+  ({ output }) => Boolean(output?.bark_view),
+);
 
 let pause = 0;
 host.onGraphZoom(() => {

@@ -2,7 +2,7 @@
 
 /** What the view paints with, read from ComfyUI's own variables so that every palette of the user fits. */
 export function readTheme(element) {
-  const style = getComputedStyle(element);
+  const style = getComputedStyle(element.isConnected ? element : document.body); // an element apart has no style
   const variable = (name, otherwise) => style.getPropertyValue(name).trim() || otherwise;
   const paper = variable("--comfy-input-bg", "#222");
   const dark = lightness(paper) < 0.5;

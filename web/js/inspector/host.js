@@ -4,39 +4,71 @@ import { api } from "../../../../scripts/api.js";
 import { app } from "../../../../scripts/app.js";
 
 const LARGEST_FILE = 512 * 2 ** 20; // bytes; ten minutes of everything are 10 MB
-const MOST_FILES = 64; // kept in a node's properties
 const FOLDERS = ["temp", "output", "input"];
 
 /**
- * Take part in the life of the nodes of some types: `created`, `configured` (loaded, pasted, undone), `executed` with
- * what the server sent, `removed`; each is called with the node, and none can break the page.
+ * Take part in the life of the nodes of some types: `added` to a graph, `configured` (loaded, pasted, undone; also a
+ * copy that never gets into a graph), `removed`; each is called with the node, and none can break the page.
  */
-export function extend(name, types, { created, configured, executed, removed }) {
+export function extend(name, types, { added, configured, removed }) {
   app.registerExtension({
     name: `bark-inside-out.${name}`,
     beforeRegisterNodeDef(nodeType, nodeData) {
       if (types.includes(nodeData.name)) {
+        chain(nodeType.prototype, "onAdded", added);
         chain(nodeType.prototype, "onConfigure", configured);
-        chain(nodeType.prototype, "onExecuted", executed);
         chain(nodeType.prototype, "onRemoved", removed);
-      }
-    },
-    nodeCreated(node) {
-      if (types.includes(node.comfyClass)) {
-        guarded(created)?.(node);
       }
     },
   });
 }
 
-/** Call `handler(node, detail)` for each message of the server that is about a node of these types. */
-export function onMessage(name, types, handler) {
-  api.addEventListener(name, ({ detail }) => {
-    const node = findNode(detail?.display_node ?? detail?.node);
+/**
+ * Call `handler(node, detail)` for each message of the server that is about a node of these types, in the workflow that
+ * queued the prompt. A message that `isResult(detail)` waits until that workflow is shown, and comes once more whenever
+ * the graph is built anew, by its tab or by undo.
+ */
+export function onMessage(name, types, handler, isResult = () => false) {
+  const deliver = guarded((detail) => {
+    const node = findNode(detail.display_node ?? detail.node);
     if (types.includes(node?.comfyClass)) {
-      guarded(handler)(node, detail);
+      handler(node, detail);
     }
   });
+  api.addEventListener(name, async ({ detail }) => {
+    if (!detail) {
+      return;
+    }
+    while (loads.size || (queueing.size && !queuedBy.has(detail.prompt_id))) {
+      await Promise.allSettled([...loads, ...queueing]);
+    }
+    // Of a prompt from before a reload nothing is known: it is taken for one of the workflow that is shown.
+    const tab = queuedBy.has(detail.prompt_id) ? (queuedBy.get(detail.prompt_id).deref() ?? null) : shownTab();
+    if (tab && isResult(detail)) {
+      const results = resultsOf.get(tab) ?? new Map();
+      resultsOf.set(tab, results.set(`${name} ${detail.display_node ?? detail.node}`, () => deliver(detail)));
+    }
+    if (tab === shownTab()) {
+      deliver(detail);
+    }
+  });
+}
+
+/** Call `handler` when a graph has been loaded; nodes inside subgraphs are not told when they are cleared for it. */
+export function onLoad(handler) {
+  loadHandlers.push(guarded(handler));
+}
+
+/** Whether a node is in the workflow that is shown, at any depth. */
+export function isInWorkflow(node) {
+  const graph = wholeGraph();
+  const known = node.graph && (node.graph === graph || [...(graph?.subgraphs?.values() ?? [])].includes(node.graph));
+  return Boolean(known && node.graph.getNodeById(node.id) === node);
+}
+
+/** Whether a node could be seen, were the graph moved there: not collapsed, in the graph that is looked into. */
+export function isOpen(node) {
+  return !node.flags?.collapsed && (!app.canvas?.graph || app.canvas.graph === node.graph);
 }
 
 /** Put an element into a node, for display only: it is in no saved workflow and in no prompt. */
@@ -105,7 +137,6 @@ export function fileReferences(list) {
     short(item?.filename) && item.filename && short(item.subfolder ?? "") && FOLDERS.includes(item.type);
   return (Array.isArray(list) ? list : [])
     .filter(valid)
-    .slice(0, MOST_FILES)
     .map(({ filename, subfolder = "", type }) => ({ filename, subfolder, type }));
 }
 
@@ -128,11 +159,8 @@ export async function readFile(reference, signal) {
 
 // -- what a node remembers -----------------------------------------------------------------------------------------
 
-const latest = new Map(); // graph and node → value, so that undoing a step does not bring old tokens back
-
 /** Keep a value in the node's properties, where it survives a reload and a copy; no step of its own for undo. */
 export function remember(node, name, value) {
-  latest.set(keyOf(node, name), value);
   if (JSON.stringify(node.properties?.[name]) === JSON.stringify(value)) {
     return;
   }
@@ -147,12 +175,59 @@ export function remember(node, name, value) {
   }
 }
 
-export function recall(node, name) {
-  return latest.get(keyOf(node, name)) ?? node.properties?.[name];
+// -- which workflow a message is for --------------------------------------------------------------------------------
+
+// A tab is known by its change tracker, which lives exactly as long. Ids of graphs and nodes tell no workflows apart:
+// a template and what was saved from it have the same.
+const queuedBy = new Map(); // id of a prompt → WeakRef of the tab
+const resultsOf = new WeakMap(); // tab → Map of functions that deliver the last result of each node
+const queueing = new Set(); // promises; the first messages may come before the answer that names the prompt
+const loads = new Set(); // promises; meanwhile the old tab is still the active one, with the new graph
+const loadHandlers = [];
+
+function shownTab() {
+  const workflow = app.extensionManager?.workflow?.activeWorkflow;
+  return workflow?.changeTracker ?? workflow ?? null;
 }
 
-function keyOf(node, name) {
-  return `${node.graph?.id} ${node.id} ${name}`;
+around(api, "queuePrompt", queueing, () => {
+  const tab = shownTab();
+  return (answer) => {
+    if (tab && answer?.prompt_id) {
+      queuedBy.set(answer.prompt_id, new WeakRef(tab));
+    }
+  };
+});
+
+// Undo and the tabs say which workflow the graph belongs to; without one it is new, even where it replaces another.
+around(app, "loadGraphData", loads, (graph, clean, view, workflow) => () => {
+  const tab = shownTab();
+  loadHandlers.forEach((handler) => handler());
+  if (typeof workflow !== "object" || !workflow) {
+    resultsOf.delete(tab);
+  }
+  // Undo has to note first what it has restored; else this would be a step of its own, and end redo.
+  setTimeout(() => {
+    if (tab === shownTab() && !loads.size) {
+      resultsOf.get(tab)?.forEach((deliver) => deliver());
+    }
+  });
+});
+
+/** Before each call of an asynchronous method call `begin` as well, and what that returns with the result. */
+function around(object, name, running, begin) {
+  const before = object[name];
+  object[name] = function (...given) {
+    const end = guarded(begin)(...given);
+    const call = Promise.resolve(before.apply(this, given)).then((result) => {
+      guarded(end)?.(result);
+      return result;
+    });
+    running.add(call);
+    const forget = () => running.delete(call);
+    call.then(forget, forget);
+    return call;
+  };
 }
 
 // -- inside --------------------------------------------------------------------------------------------------------

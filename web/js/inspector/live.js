@@ -29,7 +29,7 @@ export class LiveStrip {
     if (first < this.ids.length || rows !== this.rows) {
       this.drawn = 0;
     }
-    this.ids.length = Math.min(first, this.ids.length);
+    this.ids.length = first; // what was missed, while another workflow was shown, stays empty
     this.ids.push(...ids);
     Object.assign(this, { kind, rows, done });
     this.columns = Math.ceil((done ? this.ids.length : Math.max(total, this.ids.length)) / rows);
@@ -59,6 +59,9 @@ export class LiveStrip {
     for (let column = from; column < to; column++) {
       for (let row = 0; row < this.rows; row++) {
         const id = this.ids[column * this.rows + row];
+        if (id === undefined) {
+          continue;
+        }
         const colour = this.kind === "semantic" ? semanticColour(id, dark) : codeColour(id, row, dark);
         pixels[row * image.width + column - from] = packed(colour);
       }

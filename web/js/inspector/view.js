@@ -17,12 +17,16 @@ const MOST_PIXELS = 4096; // of a canvas, in each direction
 const PAINTING_TIME = 7; // milliseconds of a frame that may go into tiles seen for the first time
 
 export class InspectorView {
-  /** `onSelect(start, end)` in seconds is called when the user selects; end 0 means "to the end", 0 and 0 nothing. */
-  constructor({ onSelect = () => {}, onPage = () => {} } = {}) {
+  /**
+   * `onSelect(start, end)` in seconds is called when the user selects; end 0 means "to the end", 0 and 0 nothing.
+   * `onPage(step)` when another clip is wanted. Where `isOpen()` is false nothing plays on.
+   */
+  constructor({ onSelect = () => {}, onPage = () => {}, isOpen = () => true } = {}) {
     loadStyle();
     this.body = makeBody();
     this.element = this.body.root;
     this.onSelect = onSelect;
+    this.isOpen = isOpen;
     this.axis = new TimeAxis();
     this.clip = null;
     this.lanes = [];
@@ -174,8 +178,8 @@ export class InspectorView {
   }
 
   timeMoved(time) {
-    if (!this.element.isConnected) {
-      this.player.pause(); // the graph that this node is in was closed
+    if (!this.element.isConnected || !this.isOpen()) {
+      this.player.pause(); // the graph that this node is in was closed, or the node was collapsed
     }
     if (this.player.playing && (time > this.axis.end || time < this.axis.start)) {
       this.axis.reveal(time);
