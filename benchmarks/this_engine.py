@@ -24,7 +24,14 @@ class TimedBark(Bark):
     clock: StageClock | None = None
     precision: dict[str, str]
 
-    def run_stage(self, stage: str, job: Callable[[Any, bool], T], *rows: int) -> T:
+    def run_stage(
+        self,
+        stage: str,
+        job: Callable[[Any, bool], T],
+        rows: int = 1,
+        size: int | None = None,
+        seconds: float = 0.0,
+    ) -> T:
         """As `Bark.run_stage`."""
 
         def watched(network: Any, frugal: bool) -> T:
@@ -33,9 +40,9 @@ class TimedBark(Bark):
             return job(network, frugal)
 
         if self.clock is None:
-            return super().run_stage(stage, watched, *rows)
+            return super().run_stage(stage, watched, rows, size, seconds)
         with self.clock.stage(STAGE_NAMES[stage]):
-            return super().run_stage(stage, watched, *rows)
+            return super().run_stage(stage, watched, rows, size, seconds)
 
 
 class Engine:
