@@ -4,7 +4,6 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -229,8 +228,9 @@ class Bark:
         Raises BarkInputError for audio shorter than one frame (1/75 s).
         """
         require_audio(audio)
-        job = partial(encode_audio, audio=audio, spec=self.spec, on_step=on_step)
-        return self.run_stage("codec", lambda codec, _: job(codec), seconds=audio.seconds)
+        return self.run_stage(
+            "codec", lambda codec, _: encode_audio(codec, audio, self.spec, on_step), seconds=audio.seconds
+        )
 
     def say(
         self,

@@ -24,14 +24,7 @@ class TimedBark(Bark):
     clock: StageClock | None = None
     precision: dict[str, str]
 
-    def run_stage(
-        self,
-        stage: str,
-        job: Callable[[Any, bool], T],
-        rows: int = 1,
-        size: int | None = None,
-        seconds: float = 0.0,
-    ) -> T:
+    def run_stage(self, stage: str, job: Callable[[Any, bool], T], *given: Any, **named: Any) -> T:
         """As `Bark.run_stage`."""
 
         def watched(network: Any, frugal: bool) -> T:
@@ -40,9 +33,9 @@ class TimedBark(Bark):
             return job(network, frugal)
 
         if self.clock is None:
-            return super().run_stage(stage, watched, rows, size, seconds)
+            return super().run_stage(stage, watched, *given, **named)
         with self.clock.stage(STAGE_NAMES[stage]):
-            return super().run_stage(stage, watched, rows, size, seconds)
+            return super().run_stage(stage, watched, *given, **named)
 
 
 class Engine:

@@ -41,15 +41,15 @@ def network_of(stage: str = "semantic", width: int = 32, seed: int = 0) -> Netwo
     return network.requires_grad_(False)
 
 
-def trained(network: Network, stage: str, plan: LoraPlan = PLAN) -> tuple[Network, Adapter]:
-    """A copy of the network with additions that are not zero, and its adapter."""
+def trained(network: Network, stage: str, plan: LoraPlan = PLAN, size: float = 0.1) -> tuple[Network, Adapter]:
+    """A copy of the network with additions that are not zero but of about this size, and its adapter."""
     with_lora = copy.deepcopy(network)
     add_lora(with_lora, plan, seed=1)
     rng = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for name, weight in with_lora.named_parameters():
             if name.endswith(".b"):
-                weight.copy_(0.1 * torch.randn(weight.shape, generator=rng))
+                weight.copy_(size * torch.randn(weight.shape, generator=rng))
     return with_lora, adapter_of(with_lora, stage, plan, fingerprint(network), {"data": "a test"})
 
 
@@ -198,14 +198,8 @@ def nano_merged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     spec = find_model_set("nano").spec
     network = read_network(find_model_set("nano").coarse, "coarse", spec)
     plan = LoraPlan(rank=2, targets=("attn.c_attn", "lm_head"))
-    with_lora = copy.deepcopy(network)
-    add_lora(with_lora, plan, seed=1)
-    rng = torch.Generator().manual_seed(2)
-    with torch.no_grad():
-        for name, weight in with_lora.named_parameters():
-            if name.endswith(".b"):
-                weight.copy_(0.01 * torch.randn(weight.shape, generator=rng))
-    adapter_of(with_lora, "coarse", plan, fingerprint(network), {}).save(folder / "voice.safetensors")
+    _, adapter = trained(network, "coarse", plan, size=0.01)
+    adapter.save(folder / "voice.safetensors")
     words = ["train", "merge", str(folder / "voice.safetensors"), "nano", str(folder / "float32")]
     assert main([*words, "--dtype", "float32"]) == 0
     return folder
