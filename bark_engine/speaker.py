@@ -129,7 +129,7 @@ class SpeakerPrompt:
         be written, or is there already and `overwrite` is off.
         """
         path = Path(path)
-        if path.suffix != ".npz":
+        if path.suffix.lower() != ".npz":
             raise BarkInputError(f"A speaker prompt is saved as .npz; {path.name!r} ends otherwise. Add .npz.")
         parts = zip(KEYS, (self.semantic, self.coarse, self.fine), strict=True)
         arrays = {key: np.asarray(tokens) for key, tokens in parts}

@@ -9,7 +9,6 @@ loads each in a process of its own, prints the peak memory above what the import
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -50,21 +49,18 @@ def make_large_text(path: Path) -> None:
 def measure(job: str, path: Path, dtype_name: str) -> dict[str, float]:
     """Do one job in this process; seconds, and peak memory above what the imports had taken."""
     import torch
+    from measuring import highest_resident_bytes
 
     from bark_engine.checkpoint import convert, describe, load_stage
 
     dtype = getattr(torch, dtype_name)
     torch.aminmax(torch.zeros(9).to(dtype))  # what torch sets up on first use is no part of the weights
-    before, started = _peak_bytes(), time.perf_counter()
+    before, started = highest_resident_bytes(), time.perf_counter()
     if job == "convert":
         convert(path, path.parent, dtype)
     else:
         load_stage(describe(path)[0], dtype)
-    return {"seconds": time.perf_counter() - started, "peak": _peak_bytes() - before}
-
-
-def _peak_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return {"seconds": time.perf_counter() - started, "peak": highest_resident_bytes() - before}
 
 
 def _in_own_process(*job: str) -> dict[str, float]:

@@ -77,4 +77,5 @@ class InspectTokens(io.ComfyNode):
         view = View(semantic, coarse, fine, sound, trace)
         selection = view.selection(start, end)
         image = host.to_host_image(draw_view(view, selection))
-        return io.NodeOutput(image, summary(view), *selection, ui={"bark_view": [host.show_view(view)]})
+        shown = {**host.show_view(view), "start": start, "end": end}  # for a selection that came by wires
+        return io.NodeOutput(image, summary(view), *selection, ui={"bark_view": [shown]})

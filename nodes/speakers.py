@@ -186,4 +186,4 @@ def _voice_path(name: str) -> Path:
     """Where a voice of this name is kept; BarkInputError for a name that is none without its .npz either."""
     folder = host.speaker_folders()[0]
     visible_child(folder, name, "the voice")
-    return safe_child(folder, f"{name.removesuffix('.npz')}.npz")
+    return safe_child(folder, name if name.lower().endswith(".npz") else f"{name}.npz")

@@ -377,6 +377,29 @@ def test_undo_brings_no_old_tokens_back(host: RealHost, window: Window) -> None:
     assert window.page.evaluate(title, node) == "named"
 
 
+def test_a_selection_by_wires_is_shown_and_not_moved_by_dragging(host: RealHost, window: Window) -> None:
+    """The widgets count for nothing then, on the server and here; unplugged, they count again."""
+    write_view(host.base / "temp" / FOLDER / "wired.safetensors", 4.0)
+    nodes = [{"type": "BarkInspectTokens", "at": [at, 100], "size": [800, 800]} for at in (100, 1000)]
+    source, node = window.build(nodes, [(0, "start", 1, "start"), (0, "end", 1, "end")])
+    inspector = Inspector(window, node)
+    inspector.look()
+    inspector.show("wired.safetensors", 1.0, 3.0)
+    inspector.drawn()
+    assert inspector.get("view.selection") == [1, 3]
+    inspector.show("wired.safetensors", 0.5, 0.0)
+    inspector.wait("view.selection?.[0] === 0.5 && view.selection[1] === 4")
+    inspector.drag(1.5, 2.5)
+    assert inspector.get("view.selection") == [0.5, 4]
+    assert inspector.selection() == [0, 0]
+    unplug = "(id) => ['start', 'end'].forEach((name) => { const node = app.graph.getNodeById(id);"
+    unplug += " node.disconnectInput(node.findInputSlot(name)); })"
+    window.page.evaluate(unplug, node)
+    assert inspector.get("view.selection") is None
+    inspector.drag(1.5, 2.5)
+    assert inspector.selection() == pytest.approx([1.5, 2.5], abs=0.02)
+
+
 def test_a_long_list_is_shown_whole(host: RealHost, window: Window) -> None:
     """All of a hundred takes can be turned to; the workflow remembers some."""
     write_view(host.base / "temp" / FOLDER / "one of many.safetensors", 2.0)

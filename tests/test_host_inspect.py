@@ -40,6 +40,18 @@ def view_of(host: Host, result: Result, node: Node) -> tuple[dict[str, np.ndarra
     return load(content), json.loads(content[8 : 8 + size])["__metadata__"]
 
 
+def test_the_browser_gets_the_selection_that_counted(host: Host) -> None:
+    """By wires it is in no widget."""
+    graph = Graph()
+    take = add_take(graph, seed=100)
+    first = graph.add("BarkInspectTokens", fine=take.fine, start=0.25, end=0.5)
+    second = graph.add("BarkInspectTokens", coarse=take.coarse, start=first.out(2), end=first.out(3))
+    result = run(host, graph)
+    for node in (first, second):
+        (item,) = result.ui[node.key]["bark_view"]
+        assert (item["start"], item["end"]) == (0.25, 0.5)
+
+
 def hash_of(array: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(array.astype(np.int64)).tobytes()).hexdigest()
 
@@ -138,7 +150,7 @@ def test_a_new_selection_writes_no_new_files(host: Host) -> None:
     before = {path: path.stat().st_mtime_ns for path in path_of(host, item).parent.iterdir()}
     second = run(host, graph.changed(node, start=0.2))
     assert second.ran == [node.key]
-    assert second.ui[node.key] == first.ui[node.key]
+    assert second.ui[node.key]["bark_view"] == [{**item, "start": 0.2}]
     assert {path: path.stat().st_mtime_ns for path in path_of(host, item).parent.iterdir()} == before
     other = run(host, graph.changed(take.semantic, seed=105))
     assert other.ui[node.key] != first.ui[node.key]

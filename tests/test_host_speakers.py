@@ -68,6 +68,17 @@ def test_the_same_voice_again_is_no_conflict(host: Host) -> None:
     assert result.status == "success", result.message
 
 
+def test_an_extension_in_capitals_is_one(host: Host) -> None:
+    graph = Graph()
+    make_voice(graph, 76, "LOUD.NPZ")
+    assert run(host, graph).status == "success"
+    options = host.object_info()["BarkLoadSpeakerPrompt"]["input"]["required"]["speaker"][1]["options"]
+    assert [name for name in options if "LOUD" in name] == ["LOUD.NPZ"]
+    speaker = Graph()
+    speaker.add("ProbeValue", value=speaker.add("BarkLoadSpeakerPrompt", speaker="LOUD.NPZ", download=False))
+    assert run(host, speaker).status == "success"
+
+
 def test_a_voice_that_was_replaced_is_read_again(host: Host) -> None:
     graph = Graph()
     make_voice(graph, 75, "changing")

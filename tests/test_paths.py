@@ -1,4 +1,4 @@
-"""`safe_child`: what a stranger's workflow may name, and what it may not."""
+"""`safe_child`: what a stranger's workflow may name, and what it may not; `files_in` lists just that."""
 
 import contextlib
 import os
@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bark_engine import paths
 from bark_engine.errors import BarkInputError
-from bark_engine.paths import MAX_COMPONENT, safe_child
+from bark_engine.paths import MAX_COMPONENT, files_in, safe_child
 
 
 @pytest.mark.parametrize(
@@ -123,6 +124,41 @@ def test_a_loop_of_symlinks_is_refused_or_leads_nowhere(tmp_path: Path) -> None:
     _link(tmp_path / "b", tmp_path / "a")
     with contextlib.suppress(BarkInputError):  # Python 3.13 resolves a loop to itself instead of raising
         assert not safe_child(tmp_path, "a/x").exists()
+
+
+def _everything(folder: Path) -> list[str]:
+    return list(files_in(folder, lambda name: True, "files"))
+
+
+def test_what_is_listed_is_what_may_be_named(tmp_path: Path) -> None:
+    """The listing asks less of the disk for each file than `safe_child`; what it offers must be the same."""
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    (root / "deep" / ".hidden").mkdir(parents=True)
+    outside.mkdir()
+    for path in ("b", "A", "deep/c", ".no", "deep/.no", "deep/.hidden/no", "CON.txt", "ends in a dot.", "back\\slash"):
+        (root / path).write_text("x")
+    (outside / "secret").write_text("x")
+    links = {"out": outside / "secret", "folder": outside, "dangling": root / "no", "loop": root / "loop"}
+    for link, target in {**links, "inside": root / "deep" / "c"}.items():
+        _link(root / link, target)
+    assert _everything(root) == ["A", "b", "deep/c", "inside"]
+    for name in _everything(root):
+        assert safe_child(root, name).is_file()
+
+
+def test_a_folder_that_is_elsewhere_is_not_listed_where_python_walks_into_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it does into junctions of Windows until Python 3.12."""
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    root.mkdir()
+    (outside / "deep").mkdir(parents=True)
+    for folder in (root, outside, outside / "deep"):
+        (folder / "file").write_text("x")
+    _link(root / "junction", outside)
+    walk = os.walk
+    monkeypatch.setattr(paths.os, "walk", lambda top, **given: walk(top, followlinks=True, **given))
+    assert _everything(root) == ["file"]
 
 
 @given(st.text(alphabet=string.printable + "./\\:é語\0", max_size=40))

@@ -327,6 +327,7 @@ def test_saving_under_another_ending_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BarkInputError, match=r"'voice\.wav' ends otherwise"):
         as_speaker(ARRAYS).save(tmp_path / "voice.wav")
     assert not list(tmp_path.iterdir())
+    same(SpeakerPrompt.load(as_speaker(ARRAYS).save(tmp_path / "LOUD.NPZ")), ARRAYS)
 
 
 def test_saving_over_an_older_file(tmp_path: Path) -> None:

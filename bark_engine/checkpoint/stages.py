@@ -76,7 +76,7 @@ def describe_folder(folder: Path) -> tuple[StageFile, ...]:
     stages = [
         stage
         for path, kind in kinds.items()
-        if kind in ("safetensors", "torch", "index") and path not in shards | twice and path.suffix != ".npz"
+        if kind in ("safetensors", "torch", "index") and path not in shards | twice and path.suffix.lower() != ".npz"
         for stage in describe(path)
     ]
     if not stages:

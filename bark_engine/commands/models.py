@@ -63,6 +63,6 @@ def voice(wanted: str | None, bark: Bark, download: bool) -> SpeakerPrompt | Non
     """A speaker prompt by file or by name."""
     if wanted is None:
         return None
-    if wanted.endswith(".npz"):
+    if wanted.lower().endswith(".npz"):
         return SpeakerPrompt.load(wanted, family=bark.spec.family)
     return find_speaker(wanted, folders=[downloads_folder() / "speakers"], download=download, family=bark.spec.family)

@@ -65,9 +65,10 @@ class Inspector:
         self.page.evaluate(_LOOK, [self.node, scale])
         self.page.wait_for_timeout(300)
 
-    def show(self, file: str) -> None:
-        """The message of the server that a view file is there."""
-        self.page.evaluate("(detail) => app.api.dispatchCustomEvent('executed', detail)", executed(self.node, file))
+    def show(self, file: str, start: float = 0.0, end: float = 0.0) -> None:
+        """The message of the server that a view file is there, made with such a selection."""
+        message = executed(self.node, file, start, end)
+        self.page.evaluate("(detail) => app.api.dispatchCustomEvent('executed', detail)", message)
 
     def colours(self) -> int:
         """How many different colours are on the canvas."""
@@ -104,9 +105,9 @@ class Inspector:
         return [round(value, 3) for value in node["widgets_values"][:2]]
 
 
-def executed(node: int, file: str) -> dict[str, Any]:
-    """What the server tells the browser when the node has run and left a view file."""
-    references = [{"filename": file, "subfolder": FOLDER, "type": "temp"}]
+def executed(node: int, file: str, start: float = 0.0, end: float = 0.0) -> dict[str, Any]:
+    """What the server tells the browser when the node has run with such a selection and left a view file."""
+    references = [{"filename": file, "subfolder": FOLDER, "type": "temp", "start": start, "end": end}]
     return {"node": str(node), "display_node": str(node), "output": {"bark_view": references}}
 
 

@@ -34,10 +34,15 @@ class Inspector {
   /** New results, or those that the node remembers; the same once more changes nothing. */
   take(list) {
     const references = host.fileReferences(list);
-    const mark = JSON.stringify(references);
-    if (references.length && mark !== this.shown) {
+    const mark = references.map(host.addressOf).join("\n");
+    if (!references.length) {
+      return;
+    }
+    this.references = references;
+    if (mark === this.shown) {
+      this.readSelection(); // which may have come by other wires
+    } else {
       this.shown = mark;
-      this.references = references;
       this.page = 0;
       this.load();
     }
@@ -78,15 +83,23 @@ class Inspector {
 
   readSelection() {
     if (!this.writing) {
-      this.view.select(host.readNumber(this.node, "start"), host.readNumber(this.node, "end"));
+      this.view.select(this.bound("start"), this.bound("end"));
     }
+  }
+
+  /** What the selection begins or ends with: what the widget says, or what came through a wire when this was made. */
+  bound(name) {
+    return host.isWired(this.node, name) ? (this.references[this.page]?.[name] ?? 0) : host.readNumber(this.node, name);
   }
 
   writeSelection(start, end) {
     this.writing = true;
-    host.writeNumber(this.node, "start", start);
-    host.writeNumber(this.node, "end", end);
+    const wanted = Object.entries({ start, end }).filter(([name]) => !host.isWired(this.node, name));
+    wanted.forEach(([name, time]) => host.writeNumber(this.node, name, time));
     this.writing = false;
+    if (wanted.length < 2) {
+      this.readSelection(); // a wire is not moved by dragging
+    }
   }
 
   remove() {
@@ -116,7 +129,12 @@ function letGo(node) {
   inspectors.delete(node);
 }
 
-host.extend("InspectTokens", TYPES, { added: restore, configured: restore, removed: letGo });
+host.extend("InspectTokens", TYPES, {
+  added: restore,
+  configured: restore,
+  removed: letGo,
+  wired: (node) => inspectors.get(node)?.readSelection(),
+});
 
 host.onLoad(() => [...inspectors.keys()].filter((node) => !host.isInWorkflow(node)).forEach(letGo));
 

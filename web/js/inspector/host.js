@@ -8,9 +8,10 @@ const FOLDERS = ["temp", "output", "input"];
 
 /**
  * Take part in the life of the nodes of some types: `added` to a graph, `configured` (loaded, pasted, undone; also a
- * copy that never gets into a graph), `removed`; each is called with the node, and none can break the page.
+ * copy that never gets into a graph), `removed`, `wired` (or unplugged); each is called with the node, and none can break
+ * the page.
  */
-export function extend(name, types, { added, configured, removed }) {
+export function extend(name, types, { added, configured, removed, wired }) {
   app.registerExtension({
     name: `bark-inside-out.${name}`,
     beforeRegisterNodeDef(nodeType, nodeData) {
@@ -18,6 +19,7 @@ export function extend(name, types, { added, configured, removed }) {
         chain(nodeType.prototype, "onAdded", added);
         chain(nodeType.prototype, "onConfigure", configured);
         chain(nodeType.prototype, "onRemoved", removed);
+        chain(nodeType.prototype, "onConnectionsChange", wired);
       }
     },
   });
@@ -94,6 +96,11 @@ export function readNumber(node, name) {
   return Number.isFinite(value) ? value : 0;
 }
 
+/** Whether an input takes what comes through a wire, and not what its widget says. */
+export function isWired(node, name) {
+  return node.inputs?.some((input) => input.name === name && input.link != null) ?? false;
+}
+
 /** Set a widget the way a user would, so that both renderers show it. */
 export function writeNumber(node, name, value) {
   const widget = node.widgets?.find((candidate) => candidate.name === name);
@@ -130,18 +137,22 @@ export function onGraphZoom(handler) {
 
 // -- files ---------------------------------------------------------------------------------------------------------
 
-/** Those of a list that can be files of this server: {filename, subfolder, type}; whatever a workflow may hold. */
+/**
+ * Those of a list that can be files of this server: {filename, subfolder, type}; whatever a workflow may hold. `start`
+ * and `end` come along where they are numbers.
+ */
 export function fileReferences(list) {
   const short = (text) => typeof text === "string" && text.length < 256;
   const valid = (item) =>
     short(item?.filename) && item.filename && short(item.subfolder ?? "") && FOLDERS.includes(item.type);
+  const range = ({ start, end }) => (Number.isFinite(start) && Number.isFinite(end) ? { start, end } : {});
   return (Array.isArray(list) ? list : [])
     .filter(valid)
-    .map(({ filename, subfolder = "", type }) => ({ filename, subfolder, type }));
+    .map((item) => ({ filename: item.filename, subfolder: item.subfolder ?? "", type: item.type, ...range(item) }));
 }
 
-export function addressOf(reference) {
-  return api.apiURL(`/view?${new URLSearchParams(reference)}`);
+export function addressOf({ filename, subfolder, type }) {
+  return api.apiURL(`/view?${new URLSearchParams({ filename, subfolder, type })}`);
 }
 
 /** The bytes of a file, or null when it is gone; a sentence as an Error when it is too large. */
