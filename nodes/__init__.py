@@ -7,7 +7,7 @@ from .codec import DecodeFineTokens, EncodeAudio
 from .cut import CoarseFromFine, JoinTokens, RepeatRange, ReplaceRange, SwapCodebooks, TrimTokens
 from .inspect import InspectTokens
 from .keep import LoadAudio, LoadTokens, SaveTokens
-from .lists import TextLines
+from .lists import JoinAudio, TextLines
 from .load import LoadBarkModels
 from .speak import TextToSpeech
 from .speakers import (
@@ -29,6 +29,7 @@ class BarkExtension(ComfyExtension):
             LoadBarkModels,
             TextLines,
             TextToSpeech,
+            JoinAudio,
             LoadSpeakerPrompt,
             TextToSemantic,
             SemanticToCoarse,

@@ -1,4 +1,4 @@
-"""Many things at once: a list of texts from one text, and how the lists that reach a node are paired."""
+"""Many things at once: a list of texts from one text, one sound from a list, and how lists at a node are paired."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..bark_engine import BarkInputError
+from ..bark_engine.joining import MAX_PAUSE, PAUSE, join_sounds
 from . import host, inputs
 from .sockets import CATEGORY
 
@@ -47,6 +48,50 @@ class TextLines(io.ComfyNode):
         if not lines:
             raise BarkInputError("The text has no line with a word in it. Write at least one.")
         return io.NodeOutput(lines)
+
+
+class JoinAudio(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return host.schema(
+            node_id="BarkJoinAudio",
+            display_name="Join Audio (Bark)",
+            category=CATEGORY,
+            search_aliases=["bark", "concatenate", "combine clips", "merge audio", "long text", "list to one"],
+            description="Puts all clips of a list one after another into one sound, with a pause between them. So a "
+            "long text is read: Text Lines, Bark Text to Speech with a speaker, and this. Connect it to Save Audio "
+            "(Bark) or to any audio node.",
+            is_input_list=True,
+            inputs=[
+                io.Audio.Input(
+                    "audio",
+                    display_name="audio",
+                    tooltip="A list of clips, in their order; a batch counts as its clips. A single clip stays as it "
+                    "is.",
+                ),
+                io.Float.Input(
+                    "pause",
+                    default=PAUSE,
+                    min=0.0,
+                    max=MAX_PAUSE,
+                    step=0.05,
+                    display_name="pause",
+                    tooltip="Silence between two clips, in seconds. 0: none.",
+                ),
+            ],
+            outputs=[
+                io.Audio.Output(
+                    "joined_audio",
+                    display_name="audio",
+                    tooltip="One clip, at the highest sample rate and with the most channels of the list.",
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, audio: list[Any], pause: list[float]) -> io.NodeOutput:
+        sounds = [(clip, rate) for clips, rate in map(host.clips_of, audio) for clip in clips]
+        return io.NodeOutput(host.clip_to_host(*join_sounds(sounds, pause[0])))
 
 
 def paired(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:

@@ -103,7 +103,7 @@ class TextToSpeech(io.ComfyNode):
             [speech.semantic for speech in speeches],
             [speech.coarse for speech in speeches],
             [speech.fine for speech in speeches],
-            ui={"text": [failed]} if failed else None,
+            ui={"bark_failed": [failed]} if failed else None,  # for web/js/failed_texts.js
         )
 
 

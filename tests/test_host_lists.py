@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from support.graphs import Graph, Node, add_take
-from support.host import Host, probe_value, probe_values, run, saved_files, shown_text, start
+from support.host import Host, probe_value, probe_values, run, saved_files, start
 from support.sound import read_sound
 from support.standin.host import StandInHost
 
@@ -94,6 +94,22 @@ def test_lines_become_files_in_their_order(host: Host) -> None:
     assert [path.name for path in files] == ["line_00001.wav", "line_00002.wav"]
     lengths = [read_sound(path).samples.shape[1] for path in files]
     assert lengths == [value["shape"][2] for value in probe_values(result, audio)]
+
+
+def test_a_list_becomes_one_sound(host: Host) -> None:
+    """As a long text is read: its lines, spoken in one batch, with a pause between them."""
+    graph = Graph()
+    lines = graph.add("BarkTextLines", text=f"{TEXTS[0]}\n{TEXTS[1]}")
+    box = graph.add("BarkTextToSpeech", models=add_loader(graph), text=lines, seed=5)
+    parts = graph.add("ProbeValue", value=box)
+    joined = graph.add("BarkJoinAudio", audio=box, pause=0.5)
+    whole = graph.add("ProbeValue", value=joined)
+    twice = graph.add("ProbeValue", value=graph.add("BarkJoinAudio", audio=joined, pause=3.0))
+    result = run(host, graph)
+    lengths = [value["shape"][2] for value in probe_values(result, parts)]
+    assert len(lengths) == 2
+    assert probe_value(result, whole)["shape"] == [1, 1, sum(lengths) + 12_000]
+    assert probe_value(result, twice)["hash"] == probe_value(result, whole)["hash"]
 
 
 # -- what is refused before anything runs ---------------------------------------------------------------------------
@@ -202,11 +218,11 @@ def test_one_text_fails_alone_and_is_named(ending: StandInHost) -> None:
     result = run(ending, graph)
     for slot in SLOTS:
         assert probe_values(result, together[slot]) == [probe_value(result, probes[slot]) for probes in alone]
-    notice = shown_text(result, box)
+    (notice,) = result.ui[box.key]["bark_failed"]
     assert notice.startswith("1 of 3 texts could not be spoken")
     assert "Text 2 of 3: The models ended the speech before it began" in notice
     assert notice in ending.log_text()
-    assert shown_text(run(ending, graph), box) == notice
+    assert run(ending, graph).ui[box.key]["bark_failed"] == [notice]
 
 
 @pytest.mark.parametrize("texts", [TEXTS[:1], TEXTS[:2]], ids=["one", "two"])

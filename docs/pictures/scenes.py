@@ -15,6 +15,7 @@ COLOURS = {  # ComfyUI's names; a node that is missing here is brown
     "BarkSemanticToCoarse": "cyan",
     "BarkCoarseToFine": "blue",
     **dict.fromkeys(("BarkDecodeFineTokens", "BarkEncodeAudio", "BarkSaveAudio", "BarkLoadAudio"), "purple"),
+    "BarkJoinAudio": "purple",
     **dict.fromkeys(("BarkLoadSpeakerPrompt", "BarkMakeSpeakerPrompt", "BarkSaveSpeakerPrompt"), "red"),
     **dict.fromkeys(("BarkMixSpeakerPrompts", "BarkCropSpeakerPrompt"), "red"),
     **dict.fromkeys(("LoadAudio", "PreviewAny"), "black"),
@@ -114,6 +115,22 @@ SCENES = {
             [SAVE],
         ],
         ["lines.lines speak.text, speak.audio save.audio"],
+    ),
+    "BarkJoinAudio": Scene(
+        [
+            [
+                MODEL,
+                30,
+                Node("lines", "BarkTextLines", {"text": "The train leaves at seven.\nGood night."}, width=280),
+                30,
+                folded("voice", "BarkLoadSpeakerPrompt", speaker="nano/low"),
+            ],
+            [speak(seed=1)],
+            [Node("join", "BarkJoinAudio", width=250)],
+            [SAVE],
+        ],
+        ["lines.lines speak.text, voice.speaker speak.speaker", "speak.audio join.audio, join.audio save.audio"],
+        bytes=22_000,
     ),
     "BarkTextToSpeech": Scene(
         [

@@ -16,6 +16,7 @@ NODE_IDS = [
     "BarkLoadModels",
     "BarkTextLines",
     "BarkTextToSpeech",
+    "BarkJoinAudio",
     "BarkLoadSpeakerPrompt",
     "BarkTextToSemantic",
     "BarkSemanticToCoarse",
