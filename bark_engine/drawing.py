@@ -15,7 +15,6 @@ Image = npt.NDArray[np.uint8]  # [rows, columns, 3]
 Colour = tuple[int, int, int]
 
 LETTER_WIDTH, LETTER_HEIGHT = 6, 7  # dots; a letter is five wide, and one stays free behind it
-DESCENT = 2  # dots that some letters reach below the line
 
 # 5 × 7 letters, 5 × 9 with what hangs below the line: a row of five bits per pair of hex digits, from the top.
 _GLYPHS = {
@@ -29,7 +28,8 @@ _GLYPHS = {
     "u": "0000111111130d", "v": "00001111110a04", "j": "02000602020202120c", "q": "00000d1311130d0101",
     "w": "0000111115150a", "x": "0000110a040a11", "y": "0000111111130d010e", "z": "00001f0204081f",
     "H": "1111111f111111", "×": "00110a040a1100", ":": "000c0c000c0c00", ",": "00000000000c0c0408",
-    "/": "00010204081000", "_": "0000000000001f",
+    "/": "00010204081000", "_": "0000000000001f", "?": "0e110102040004", "!": "04040404040004", "'": "04040000000000",
+    "%": "18190204081303", "(": "02040808080402", ")": "08040202020408",
 }  # fmt: skip
 
 

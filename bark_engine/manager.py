@@ -78,8 +78,8 @@ class ManagedStage:
             with self._load().running(working_bytes) as module:
                 return job(module, True)
         except Exception as error:
-            if not is_out_of_memory(error):
-                raise
+            if isinstance(error, BarkMemoryError) or not is_out_of_memory(error):
+                raise  # from reading the file, a sentence already: the memory of the system ran out, not the device's
         raise BarkMemoryError(  # outside of the handler, too: whoever keeps this error keeps no tensors
             f"The {self.key.stage} stage does not fit into the memory of {self.key.device}, also with everything "
             f"else moved away. {self._advice()}"

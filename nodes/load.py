@@ -4,8 +4,8 @@ from comfy_api.latest import io
 
 from ..bark_engine import Bark, BarkError
 from ..bark_engine.library.download import SIZES
-from ..bark_engine.library.model_sets import DEFAULT_MODELS, find_model_set, find_or_download, list_model_sets
-from ..bark_engine.placement import DEVICES
+from ..bark_engine.library.model_sets import DEFAULT_MODELS, IncompleteModelsError, find_model_set, find_or_download
+from ..bark_engine.library.sources import list_model_sets
 from ..bark_engine.precision import PRECISIONS
 from . import host
 from .sockets import CATEGORY, BarkModels
@@ -45,7 +45,7 @@ class LoadBarkModels(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "device",
-                    options=list(DEVICES),
+                    options=host.devices(),
                     default="auto",
                     display_name="device",
                     tooltip="auto: the device that ComfyUI uses; the CPU with --novram.",
@@ -56,7 +56,7 @@ class LoadBarkModels(io.ComfyNode):
                     default=False,
                     display_name="download",
                     tooltip="On: fetch Suno's large or small models from the Hugging Face hub into models/bark when "
-                    "they are missing (13 GB or 4.8 GB). Off: never use the network.",
+                    "they are missing (13 GB or 4.8 GB), or what is missing of them. Off: never use the network.",
                 ),
             ],
             outputs=[
@@ -65,6 +65,25 @@ class LoadBarkModels(io.ComfyNode):
                 )
             ],
         )
+
+    @classmethod
+    def validate_inputs(
+        cls,
+        models: str | None = None,
+        text_models: str | None = None,
+        coarse_models: str | None = None,
+        fine_models: str | None = None,
+    ) -> bool | str:
+        if models is None or text_models is None or coarse_models is None or fine_models is None:
+            return True  # one that comes by a wire is not known yet
+        try:
+            stages = _own_sets(text_models, coarse_models, fine_models)
+            find_model_set(models, stages=stages, folders=host.model_folders())
+        except IncompleteModelsError:  # running says what is missing, or downloads it
+            return True
+        except BarkError as error:
+            return str(error)
+        return True
 
     @classmethod
     def fingerprint_inputs(

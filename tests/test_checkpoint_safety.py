@@ -16,8 +16,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from bark_engine.checkpoint import describe, describe_folder, load_stage, pickles
-from bark_engine.errors import BarkFileError
+from bark_engine.checkpoint import describe, describe_folder, load_stage, pickles, reading
+from bark_engine.errors import BarkFileError, BarkMemoryError
 from support import checkpoint_files as files
 from support.checkpoint_files import checkpoint, safetensors, text_state
 
@@ -305,6 +305,57 @@ def test_random_damage_never_escapes_as_another_error(tmp_path, checkpoint, safe
             except BarkFileError:
                 outcomes[False] += 1
     assert min(outcomes.values()) > 10
+
+
+# -- whole files that cannot be read now ---------------------------------------------------------------------------
+
+
+def allowing_mappings(monkeypatch, count):
+    """Let the system map a torch file so many times, and then refuse as it does when memory runs out."""
+    real, left = torch.UntypedStorage.from_file, iter(range(count))
+
+    def from_file(name, shared=False, size=0):
+        if next(left, None) is None:
+            raise RuntimeError(f"unable to mmap {size} bytes from file <{name}>: Cannot allocate memory (12)")
+        return real(name, shared, size)
+
+    monkeypatch.setattr(torch.UntypedStorage, "from_file", staticmethod(from_file))
+
+
+def test_a_mapping_that_is_refused_is_no_damage(checkpoint, monkeypatch):
+    """Of the outline or of one weight. Who lists a folder passes over the file; who reads it can try again."""
+    (stage,) = describe(checkpoint)
+    allowing_mappings(monkeypatch, 1)
+    with pytest.raises(BarkMemoryError, match=rf"Memory ran out while .*{checkpoint.name} was opened \(unable to mmap"):
+        load_stage(stage)
+    with pytest.raises(BarkMemoryError, match=f"Memory ran out while .*{checkpoint.name} was opened"):
+        load_stage(stage)
+    message = refused(checkpoint, "Memory ran out while")
+    assert "Close other programs" in message
+    assert "fresh copy" not in message
+
+
+@pytest.mark.parametrize(
+    ("failure", "error", "words"),
+    [
+        (OSError(5, "Input/output error"), BarkFileError, r"cannot be read \(Input/output error\)\. Check the disk"),
+        (PermissionError("Permission denied (os error 13)"), BarkFileError, r"cannot be read .*Check the disk"),
+        (OSError("Cannot allocate memory (os error 12)"), BarkMemoryError, "Memory ran out while"),
+        (MemoryError(), BarkMemoryError, r"Memory ran out while .* \(MemoryError\)"),
+        (ValueError("nonsense"), BarkFileError, r"is damaged or incomplete \(nonsense\)"),
+    ],
+    ids=repr,
+)
+def test_safetensors_that_the_system_does_not_give(safetensors, monkeypatch, failure, error, words):
+    def refuse(*arguments, **options):
+        raise failure
+
+    (stage,) = describe(safetensors)
+    monkeypatch.setattr(reading, "safe_open", refuse)
+    with pytest.raises(error, match=words) as caught:
+        load_stage(stage)
+    assert safetensors.name in str(caught.value)
+    refused(safetensors, words)
 
 
 # -- keys, shapes, values ------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bark_engine import Bark, ModelManager
 from bark_engine.int8 import (
     STEPS,
     Int8Linear,
@@ -156,11 +157,20 @@ def test_packing_lets_the_plain_weights_go_and_changes_nothing_else() -> None:
     assert torch.allclose(network(x), before, atol=0.02 * float(before.abs().max()))
 
 
+def kinds_of_loaded_layers() -> set[type[nn.Module]]:
+    """What holds the int8 weights of nano's text stage, read anew for the CPU."""
+    stage = Bark.load("nano", dtype="int8", device="cpu", manager=ModelManager())._stage("text")
+    int8 = (Int8Linear, PackedInt8Linear)
+    return stage.run(lambda network, frugal: {type(layer) for layer in network.modules() if isinstance(layer, int8)})
+
+
 def test_without_what_packing_needs_the_other_kernel_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert kinds_of_loaded_layers() == {PackedInt8Linear if cpu_packs_int8() else Int8Linear}
     cpu_packs_int8.cache_clear()
     monkeypatch.delattr(torch, "_make_per_channel_quantized_tensor", raising=False)
     try:
         assert not cpu_packs_int8()
+        assert kinds_of_loaded_layers() == {Int8Linear}
     finally:
         cpu_packs_int8.cache_clear()
 

@@ -22,9 +22,9 @@ from bark_engine.library.model_sets import (
     IncompleteModelsError,
     find_model_set,
     find_or_download,
-    list_model_sets,
 )
 from bark_engine.library.places import downloads_folder, nano_folder, random_models_folder
+from bark_engine.library.sources import list_model_sets
 from bark_engine.spec import SUNO, BarkSpec
 from support.stage_outlines import write_set, write_stage, write_transformers, write_vocabulary
 
@@ -171,6 +171,28 @@ def test_the_order_of_the_places(models: Path, home: Path, tmp_path: Path, bert:
                 path.unlink()
     with pytest.raises(IncompleteModelsError):
         find("small", models, extra)
+
+
+def test_comfyui_s_folder_is_searched_by_everybody(tmp_path: Path, bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command line does not fetch again what the nodes have; after what it fetched itself, and once."""
+    comfy = tmp_path / "ComfyUI"
+    theirs = comfy / "models" / "bark"
+    monkeypatch.setattr(model_places, "_PACK", comfy / "custom_nodes" / "the_pack")
+    with pytest.raises(IncompleteModelsError) as caught:
+        find("small")
+    assert str(theirs) in str(caught.value)
+    give(bert, write_set(theirs, "small"))
+    assert where(find("small")) == {theirs}
+    assert "small" in list_model_sets([])
+    give(bert, write_set(downloads_folder(), "small"))
+    assert where(find("small")) == {downloads_folder()}
+    assert where(find("small", theirs)) == {theirs}
+    assert model_places.search_roots([theirs]) == [theirs, downloads_folder()]
+    link(tmp_path / "link", comfy)
+    linked = tmp_path / "link" / "models" / "bark"
+    assert model_places.search_roots([linked]) == [linked, downloads_folder()]
+    monkeypatch.setattr(model_places, "_PACK", comfy / "elsewhere" / "the_pack")
+    assert model_places.search_roots([]) == [downloads_folder()]
 
 
 @pytest.mark.parametrize("suno", ["flat", "cache", "hub", "named"])

@@ -18,17 +18,12 @@ from bark_engine.semantic import generate_semantic
 from bark_engine.spec import BarkSpec, register_family
 from bark_engine.text import BUNDLED_VOCABULARY, Tokenizer
 from support.suno_reference import load_suno
+from support.tiny_models import one_thread
+
+__all__ = ["one_thread"]
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 NETWORK_FILES = {"text": "text.pt", "coarse": "coarse.pt", "fine": "fine.pt", "codec": "encodec.th"}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    """Networks this small lose far more to threads that wait for each other than they gain."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

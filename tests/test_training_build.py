@@ -193,6 +193,17 @@ def test_wav_files_of_all_depths_are_read_as_mono(quality: str, tmp_path: Path):
     assert np.abs(audio.samples - (left + right) / 2).max() < 1e-4
 
 
+@pytest.mark.parametrize("size", [0, 0xFFFFFFFF], ids=["zero", "the largest"])
+def test_a_wav_whose_writer_could_not_go_back_is_read_to_its_end(size: int, tmp_path: Path):
+    samples = speech(0.5)
+    save_audio(tmp_path / "a.wav", samples, RATE, "wav")
+    content = bytearray((tmp_path / "a.wav").read_bytes())
+    for place in (4, content.index(b"data") + 4):
+        content[place : place + 4] = size.to_bytes(4, "little")
+    (tmp_path / "a.wav").write_bytes(content)
+    assert np.abs(read_recording(tmp_path / "a.wav").samples - samples).max() < 1e-4
+
+
 def test_other_sound_files_are_refused(tmp_path: Path):
     with pytest.raises(BarkInputError, match=r"it is a \.mp3 file; only WAV"):
         read_recording(tmp_path / "a.mp3")

@@ -1,6 +1,8 @@
 """The data folder: what is read, who may be whose history, and what is refused with which words."""
 
+import io
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,12 @@ def folder_of(path: Path, **speakers: list[int]) -> Path:
 def rewrite(data: Path, name: str, **arrays: np.ndarray) -> None:
     with np.load(data / "tokens" / f"{name}.npz") as file:
         np.savez(data / "tokens" / f"{name}.npz", **{**file, **arrays})
+
+
+def npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
 
 
 def test_clips_are_read_as_they_were_written_and_are_speaker_prompts(tmp_path: Path):
@@ -130,6 +138,32 @@ def test_bad_tokens_are_refused_by_file(stage: str, arrays: dict, words: str, tm
     with pytest.raises(BarkFileError, match=words) as error:
         ClipFolder.open(data, TOY, stage)
     assert "ann0.npz" in str(error.value)
+
+
+def test_a_header_that_promises_more_than_memory_holds_is_refused(tmp_path: Path):
+    data = folder_of(tmp_path / "data", ann=[10])
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<i8", "fortran_order": False, "shape": (2**50,)})
+    with zipfile.ZipFile(data / "tokens" / "ann0.npz", "w") as archive:
+        archive.writestr("semantic_prompt.npy", header.getvalue() + bytes(80))
+        archive.writestr("family.npy", npy(np.array("toy")))
+    with pytest.raises(BarkFileError, match=r"ann0.npz cannot be read as .npz tokens.*header promises"):
+        ClipFolder.open(data, TOY, "semantic")
+
+
+def test_packed_bytes_that_are_damaged_are_refused(tmp_path: Path):
+    data = folder_of(tmp_path / "data", ann=[10])
+    path = data / "tokens" / "ann0.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("family.npy", npy(np.array("toy")))
+        place = archive.fp.tell()  # type: ignore[union-attr]
+        archive.writestr("semantic_prompt.npy", npy(np.arange(10)))
+    content = bytearray(path.read_bytes())
+    first = place + 30 + len("semantic_prompt.npy")
+    content[first : first + 4] = b"\xff" * 4
+    path.write_bytes(content)
+    with pytest.raises(BarkFileError, match=r"ann0.npz cannot be read as .npz tokens"):
+        ClipFolder.open(data, TOY, "semantic")
 
 
 def test_what_is_missing_or_damaged_is_said(tmp_path: Path):

@@ -34,13 +34,16 @@ def test_the_commands_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     for name in ("spec.json", "vocab.txt"):
         (tmp_path / name).write_bytes((models.vocabulary.parent / name).read_bytes())
     given = commands()
-    assert len(given) == 10
+    assert len(given) == 11
     tiny = {"large": "random", "1000": "2", "5000": "2", "6": "1", "4": "2", "192": "16"}
+    tiny |= {"data/tokens/NAME.npz": "data/tokens/0.npz"}
     for words in given:
         assert words[:3] == ["python", "-m", "bark_engine"]
         quick = [tiny.get(word, word) for word in words[3:]]
         if quick[0] == "train" and quick[1] in ("semantic", "coarse", "fine"):
             quick += ["--batch-positions", "1200", "--validate-every", "2", "--device", "cpu"]
+        elif quick[0] == "decode":
+            quick += ["--device", "cpu"]
         elif quick[0] not in ("train", "convert"):
             quick += ["--max-seconds", "1", "--device", "cpu"]
         assert main(quick) == 0, (words, capsys.readouterr().err)
@@ -49,6 +52,7 @@ def test_the_commands_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     assert made == stages | {"vocab.txt", "spec.json"}
     assert find_model_set("models/my_voice", allow_paths=True).spec == models.spec
     assert (tmp_path / "hello.wav").is_file()
+    assert (tmp_path / "clip.wav").is_file()
 
 
 def test_options_and_files_that_are_named_exist(capsys: pytest.CaptureFixture[str]):

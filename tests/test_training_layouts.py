@@ -15,11 +15,14 @@ from bark_engine.spec import SUNO, BarkSpec
 from bark_engine.tokens import CoarseTokens, SemanticTokens
 from bark_engine.training.clips import Clip
 from bark_engine.training.layouts import (
+    CausalExample,
     Example,
-    coarse_examples,
+    FineExample,
+    _CoarseSource,
+    _fine_windows,
     draw_coarse_example,
     draw_fine_example,
-    fine_examples,
+    fine_example,
     plan_coarse,
     semantic_example,
 )
@@ -43,6 +46,21 @@ def speaker_of(clip: Clip | None, spec: BarkSpec) -> SpeakerPrompt | None:
     return SpeakerPrompt(*(np.asarray(a) for a in (clip.semantic, clip.coarse, clip.fine)), family=spec.family)  # type: ignore[arg-type]
 
 
+def coarse_examples(clip: Clip, history: Clip | None, spec: BarkSpec) -> list[CausalExample]:
+    """All passes of a clip, which together have each of its coarse tokens as a target once."""
+    source = _CoarseSource.of(clip, history, spec)
+    return [source.example(one, spec) for one in source.passes]
+
+
+def fine_examples(clip: Clip, history: Clip | None, spec: BarkSpec, rng: np.random.Generator) -> list[FineExample]:
+    """All windows of a clip with all predicted codebooks, in the order of `generate_fine`."""
+    return [
+        fine_example(clip, history, spec, window, codebook, rng)
+        for window in range(len(_fine_windows(clip, history, spec)))
+        for codebook in range(spec.coarse_codebooks, spec.fine_codebooks)
+    ]
+
+
 @contextmanager
 def forced(module, tokens: list[int]) -> Iterator[list[Tensor]]:
     """Make a causal stage draw these tokens; yields the logits that each was drawn from."""
@@ -64,7 +82,7 @@ def trainer_logits(stage: str, network, examples: list[Example], spec: BarkSpec)
     for example in examples:
         batch = collate([example], spec)
         rows: dict[int, Tensor] = {}
-        for head, logits in head_logits(network, batch, spec):
+        for head, logits in head_logits(network, batch):
             rows |= dict(zip(head.index.tolist(), logits, strict=True))
         ordered += [rows[index] for index in sorted(rows)]
     return ordered
@@ -75,7 +93,7 @@ def nll(examples: list[Example], network, spec: BarkSpec) -> float:
     total = 0.0
     for example in examples:
         batch = collate([example], spec)
-        total += losses(network, batch, spec).item() * len(example.targets) / example.of
+        total += losses(network, batch).item() * len(example.targets) / example.of
     return total
 
 
@@ -242,8 +260,8 @@ def test_padding_and_neighbours_change_nothing(stage: str):
         else:
             examples.append(draw_fine_example(clip, history, TOY, rng))
     network = network_for(stage)
-    together = losses(network, collate(examples, TOY), TOY)
-    alone = sum(losses(network, collate([example], TOY), TOY) for example in examples)
+    together = losses(network, collate(examples, TOY))
+    alone = sum(losses(network, collate([example], TOY)) for example in examples)
     assert together.item() == pytest.approx(float(alone), rel=1e-5)
     assert collate(examples, TOY).targets == sum(len(example.targets) for example in examples)
 

@@ -77,6 +77,16 @@ def test_merged_computes_what_was_trained_and_unmerged_what_was_there(stage: str
     assert torch.equal(hidden(network), plain)
 
 
+def test_what_is_trained_under_autocast_is_what_is_merged():
+    network = network_of()
+    with_lora, adapter = trained(network, "semantic")
+    merge(network, adapter, "semantic")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        for name in adapter.parts:
+            weight = with_lora.get_submodule(name.removesuffix(".weight")).weight
+            assert torch.equal(weight, network.get_parameter(name)), name
+
+
 def test_only_the_additions_can_be_trained_and_the_first_pass_is_unchanged():
     network = network_of()
     plain = hidden(network)

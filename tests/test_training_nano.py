@@ -161,7 +161,7 @@ def test_a_grown_network_reads_letters_as_before() -> None:
         ids = text_to_ids(text, Tokenizer(vocabulary, "nano's", lower_case=True), spec)
         nothing = np.zeros((0, 0), dtype=np.int64)
         clip = Clip("", text, "", "train", np.array([5, 6, 7]), nothing, nothing)
-        ((_, logits),) = head_logits(network, collate([semantic_example(clip, None, ids, spec)], spec), spec)
+        ((_, logits),) = head_logits(network, collate([semantic_example(clip, None, ids, spec)], spec))
         return logits
 
     with torch.no_grad():
@@ -266,6 +266,13 @@ def test_a_codec_training_that_was_stopped_equals_one_that_was_not(tmp_path: Pat
             train_codec(CLIPS, CLIPS[:1], tmp_path / "stopped", plan, kill)
     stopped = train_codec(CLIPS, CLIPS[:1], tmp_path / "stopped", plan).state_dict()
     assert all(torch.equal(whole[key], stopped[key]) for key in whole)
+
+
+@pytest.mark.usefixtures("small")
+def test_a_codec_training_leaves_the_random_numbers_of_the_process_alone(tmp_path: Path) -> None:
+    before = torch.get_rng_state()
+    train_codec(CLIPS, CLIPS[:1], tmp_path, CodecPlan(steps=1))
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.usefixtures("small")

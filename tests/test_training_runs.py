@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from bark_engine import CoarseSampling, FineSampling, SemanticSampling
 from bark_engine.__main__ import main
 from bark_engine.coarse import generate_coarse
-from bark_engine.errors import BarkError, BarkFileError, BarkInputError
+from bark_engine.errors import BarkError, BarkFileError, BarkInputError, BarkMemoryError
 from bark_engine.fine import generate_fine
 from bark_engine.semantic import generate_semantic
 from bark_engine.text import BUNDLED_VOCABULARY, text_to_ids
@@ -272,6 +272,62 @@ def test_the_state_of_one_optimizer_is_not_taken_for_the_others(tmp_path: Path):
         run.restore(network, Optimizer(network, "muon", 0.1))
     with pytest.raises(BarkInputError, match="optimizer was 'adamw', is 'muon'"):
         train(network, data, run.path, dataclasses.replace(SHORT, optimizer="muon"))
+
+
+@pytest.mark.parametrize(
+    ("where", "failure", "error", "words"),
+    [
+        (Optimizer, torch.OutOfMemoryError("CUDA out of memory"), BarkMemoryError, "the state itself is whole"),
+        (torch, OSError(5, "Input/output error"), BarkFileError, r"cannot be read \(Input/output error\)\. Check the"),
+        (torch, RuntimeError("failed finding central directory"), BarkFileError, "Delete the folder"),
+    ],
+    ids=["memory", "disk", "damage"],
+)
+def test_only_a_state_that_cannot_be_used_may_be_deleted(
+    where: object, failure: Exception, error: type, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    data = mixed_data(tmp_path / "data")
+    network = new_network("semantic", network_shape("semantic", SMALL, 1, 2, 16), SMALL, 0)
+    train(network, data, tmp_path / "run", dataclasses.replace(SHORT, steps=1))
+
+    def fail(*arguments: object, **options: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(where, "load" if where is torch else "load_state_dict", fail)
+    with pytest.raises(error, match=words) as caught:
+        train(network, data, tmp_path / "run", SHORT)
+    assert str(tmp_path / "run" / "state" / "latest.pt") in str(caught.value)
+    assert ("Delete" in str(caught.value)) == (words == "Delete the folder")
+
+
+def test_a_run_in_bfloat16_repeats_itself_and_trains_float32_weights(tmp_path: Path):
+    data = mixed_data(tmp_path / "data")
+    for name, dtype in (("a", "bfloat16"), ("b", "bfloat16"), ("c", "float32")):
+        network = new_network("semantic", network_shape("semantic", SMALL, 1, 2, 16), SMALL, 0)
+        train(network, data, tmp_path / name, dataclasses.replace(SHORT, dtype=dtype))
+    assert_same_run(tmp_path / "a", tmp_path / "b")
+    assert figures_of(tmp_path / "a") != figures_of(tmp_path / "c")
+    assert {weight.dtype for weight in weights_of(tmp_path / "a").values()} == {torch.float32}
+    losses = [figures_of(tmp_path / name)[-1]["validation_loss"] for name in ("a", "c")]
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
+    assert losses[0] < figures_of(tmp_path / "a")[0]["validation_loss"]
+
+
+def test_a_lora_that_was_validated_in_bfloat16_loses_nothing_when_merged(tmp_path: Path):
+    data = mixed_data(tmp_path / "data")
+    base = new_network("semantic", network_shape("semantic", SMALL, 1, 2, 16), SMALL, 0)
+    network, lora, plan = copy.deepcopy(base), LoraPlan(rank=4), dataclasses.replace(SHORT, dtype="bfloat16", lr=3e-2)
+    add_lora(network, lora, seed=2)
+    train(network, data, tmp_path / "run", plan)
+    merge(base, adapter_of(network, "semantic", lora, fingerprint(base), {}), "semantic")
+    source = ExampleSource(ClipFolder.open(data, SMALL, "semantic"), SMALL, plan.history, VOCABULARY)
+    batches = [collate(source.validation(plan.validation_clips), SMALL)]
+    run = RunFolder(tmp_path / "run", plan)
+    validated, merged = (
+        Trainer(one, source, run, keep_stage(one, "semantic", SMALL, None)).validation_loss(batches)
+        for one in (network, base)
+    )
+    assert merged == validated
 
 
 def test_muon_moves_the_matrices_of_the_layers_and_adamw_the_rest():

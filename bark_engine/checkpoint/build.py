@@ -34,7 +34,8 @@ def load_stage(stage_file: StageFile, dtype: torch.dtype | None = None, on_step:
     precision stays are mapped from the file, which must not be overwritten in place while the module lives; replacing
     it is fine. `on_step(done, total)` is called per weight and may raise to stop.
 
-    Raises BarkFileError for anything wrong with the file, weights that are not finite among it.
+    Raises BarkFileError for anything wrong with the file, weights that are not finite among it, and BarkMemoryError
+    where it cannot be mapped because memory ran out.
     """
     if dtype is not None:
         require_precision(dtype, "loaded")

@@ -23,7 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import BarkFileError
+from ..errors import BarkFileError, BarkMemoryError
+from ..memory import is_out_of_memory
 
 MAX_LEGACY_BYTES = 500_000_000  # EnCodec's .th has 93 MB; larger files of the old format would be read whole
 MAX_OUTLINE_BYTES = 64 * 2**20  # data.pkl of text_2.pt with its Adam state has about 0.2 MB
@@ -99,7 +100,8 @@ class TorchFile:
             return tensor
         storage = tensor.untyped_storage()
         start = storage.data_ptr() - self._base
-        whole = torch.UntypedStorage.from_file(str(self.path), False, self.path.stat().st_size)
+        with _explained(self.path):
+            whole = torch.UntypedStorage.from_file(str(self.path), False, self.path.stat().st_size)
         piece = whole[start : start + storage.nbytes()]
         return torch.empty(0, dtype=tensor.dtype).set_(piece, tensor.storage_offset(), tensor.shape, tensor.stride())  # type: ignore[call-overload]
 
@@ -192,14 +194,21 @@ def _allowing(names: tuple[Any, ...]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Turn what torch says about a bad file into a BarkFileError that names the file, and the foreign global if any."""
+    """Turn what torch says about a bad file into a BarkFileError that names the file, and the foreign global if any.
+
+    Raises BarkMemoryError where the system has no room for it.
+    """
     try:
         yield
     except OSError as error:
+        if is_out_of_memory(error):
+            raise no_room_for(path, error) from None
         raise BarkFileError(
             f"{path} cannot be read ({error.strerror or error}). Check the disk and the rights."
         ) from None
     except DAMAGED as error:
+        if is_out_of_memory(error):
+            raise no_room_for(path, error) from None
         foreign = foreign_globals(path)
         if foreign:
             raise BarkFileError(
@@ -208,6 +217,15 @@ def _explained(path: Path) -> Iterator[None]:
             ) from None
         reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
         raise BarkFileError(f"{path} is damaged or incomplete ({reason}). Take a fresh copy.") from error
+
+
+def no_room_for(path: Path, error: BaseException) -> BarkMemoryError:
+    """The sentence for a file that could not be mapped or read because memory ran out; it may be whole."""
+    reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
+    return BarkMemoryError(
+        f"Memory ran out while {path} was opened ({reason}). Close other programs, or use smaller models; where memory "
+        "is to spare, the file is damaged."
+    )
 
 
 def foreign_globals(path: Path) -> list[str]:

@@ -15,7 +15,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..errors import BarkFileError
-from .pickles import TorchFile
+from ..memory import is_out_of_memory
+from .pickles import TorchFile, no_room_for
 
 FOLDER_FILES = (  # what transformers' save_pretrained writes, in its own order of preference
     "model.safetensors",
@@ -71,7 +72,7 @@ class Weights:
 
 
 def open_weights(path: Path) -> Weights:
-    """Open a file, the index of a split file, or a transformers folder. Raises BarkFileError."""
+    """Open a file, the index of a split file, or a transformers folder. Raises BarkFileError and BarkMemoryError."""
     path = weights_path(path)
     kind = kind_of(path)
     if kind == "safetensors":
@@ -159,10 +160,19 @@ def _open_safetensors(path: Path) -> Weights:
 
 @contextlib.contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Turn what safetensors says about a bad file into a BarkFileError that names the file."""
+    """Turn what safetensors says about a bad file into a BarkFileError that names the file.
+
+    Raises BarkMemoryError where the system has no room for it.
+    """
     try:
         yield
-    except (SafetensorError, OSError, ValueError, RuntimeError, TypeError) as error:
+    except (SafetensorError, OSError, ValueError, RuntimeError, TypeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            raise no_room_for(path, error) from None
+        if isinstance(error, OSError):
+            raise BarkFileError(
+                f"{path} cannot be read ({error.strerror or error}). Check the disk and the rights."
+            ) from None
         raise BarkFileError(f"{path} is damaged or incomplete ({str(error)[:160]}). Take a fresh copy.") from None
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..errors import BarkFileError
+from ..errors import BarkFileError, BarkMemoryError
 from .layouts import FoundStage, find_stages
 from .reading import FOLDER_FILES, Weights, kind_of, open_weights, shards_of
 from .shapes import STORED, Shape, empty_module, is_training_buffer, shape_of, sources_of
@@ -50,9 +50,13 @@ def describe(path: Path) -> tuple[StageFile, ...]:
     """The stages that a file holds, by its content and never its name; text, coarse, fine, codec in that order.
 
     `path` is a file, the `*.index.json` of a split one, or a folder saved by transformers. Reads headers only.
-    Raises BarkFileError for a file that is missing, damaged, unsafe or no checkpoint of Bark's.
+    Raises BarkFileError for a file that is missing, damaged, unsafe or no checkpoint of Bark's, and for one that there
+    is no memory to open now: whoever looks through a folder passes over it like over the others.
     """
-    return tuple(stage.file for stage in open_stages(path))
+    try:
+        return tuple(stage.file for stage in open_stages(path))
+    except BarkMemoryError as error:
+        raise BarkFileError(str(error)) from None
 
 
 def open_stages(path: Path) -> tuple[OpenStage, ...]:

@@ -10,20 +10,27 @@ from ..errors import BarkFileError, BarkInputError
 from ..keep import Take, finish, load_take
 from ..keep.finish import missing_stages, seed_for
 from ..library.download import SIZES
-from ..library.model_sets import NANO, RANDOM, list_model_sets
+from ..library.sources import NANO, RANDOM, list_model_sets
 from ..sampling import CoarseSampling
 from ..spec import SUNO
 from .bar import Bar
-from .models import NOTES, add_device_arguments, add_stage_arguments, fetch, models_in_words, own_stages, voice
+from .models import (
+    NOTES,
+    add_device_arguments,
+    add_stage_arguments,
+    fetch,
+    is_voice,
+    models_in_words,
+    own_stages,
+    voice,
+)
 from .output import check_output, write_sound
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `decode`."""
     parser.add_argument("file", metavar="FILE", type=Path, help="a sound with tokens inside, or a token file")
-    parser.add_argument(
-        "-o", "--output", metavar="SOUND", type=Path, required=True, help="a .wav, .flac, .mp3 or .opus to write"
-    )
+    parser.add_argument("-o", "--output", metavar="SOUND", required=True, help="a .wav, .flac, .mp3 or .opus to write")
     parser.add_argument("--models", metavar="NAME|PATH", help="as for speaking [those that the file names, or fits]")
     add_stage_arguments(parser)
     parser.add_argument("--speaker", metavar="NAME|FILE", help="a voice, where stages are still to be done")
@@ -35,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> str:
     """Do it; returns what to say at the end, one sentence a line. Raises BarkError."""
     started = time.monotonic()
-    check_output(arguments.output)
+    output = check_output(arguments.output)
     if arguments.models and arguments.download:
         fetch(arguments.models, own_stages(arguments))
     given = _load(arguments.models, arguments) if arguments.models else None
@@ -46,14 +53,17 @@ def run(arguments: argparse.Namespace) -> str:
     coarse = CoarseSampling() if arguments.temperature is None else CoarseSampling(arguments.temperature)
     with Bar("decode") as bar:
         whole, audio = finish(bark, take, speaker, arguments.seed, coarse, on_step=bar.step)
-    write_sound(arguments.output, audio, whole if arguments.keep_tokens else None)
+    write_sound(output, audio, whole if arguments.keep_tokens else None)
     seeds = [f"{stage} with seed {seed_for(take, stage, arguments.seed)}" for stage in to_do]
     made = f" (made: {', '.join(seeds)})" if seeds else ""
     lines = [NOTES[bark.models.name]] if bark.models.name == RANDOM else []
     if to_do and take.about.speaker and speaker is None:
-        lines.append(f"The file names the voice {take.about.speaker}: give it as --speaker to go on in that voice.")
+        given_as = "it" if is_voice(take.about.speaker) else "its .npz"
+        lines.append(
+            f"The file names the voice {take.about.speaker}: give {given_as} as --speaker to go on in that voice."
+        )
     lines.append(
-        f"Wrote {arguments.output}: {audio.seconds:.1f} s at {audio.sample_rate} Hz from the {', '.join(take.tokens)} "
+        f"Wrote {output}: {audio.seconds:.1f} s at {audio.sample_rate} Hz from the {', '.join(take.tokens)} "
         f"tokens in {arguments.file}{made}, with the {models_in_words(bark, arguments)}, "
         f"in {time.monotonic() - started:.1f} s."
     )

@@ -1,26 +1,22 @@
-"""Which files make up the models that someone asks for by name: `find_model_set`, `list_model_sets`.
+"""Which files make up the models that someone asks for by name: `find_model_set`.
 
-A set is four stages and a vocabulary. Sizes are read from the weights, never from names. Where files are looked for
-is `places.py`; what is in a file, `../checkpoint/`; getting them, `download.py`. The default is nano, the small set
-that comes with the pack. The only thing written here is a tiny set with random weights, for tests of formats.
+A set is four stages and a vocabulary. Sizes are read from the weights, never from names. Which files a name may mean
+is `sources.py`; where files are looked for, `places.py`; what is in a file, `../checkpoint/`; getting them,
+`download.py`. The default is nano, the small set that comes with the pack.
 """
 
 import logging
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from ..checkpoint import STAGES, StageFile, describe
-from ..checkpoint.reading import FOLDER_FILES
+from ..checkpoint import STAGES, StageFile
 from ..codec import CodecShape
 from ..errors import BarkFileError, BarkInputError
-from ..paths import safe_child
-from ..random_models import write_random_models
 from ..spec import SUNO, BarkSpec
 from .download import MANIFEST, SIZES, OnProgress, download_models
-from .family import SPEC_FILE, check_shape, check_vocabulary, common_spec, same_codec, spec_beside
+from .family import SPEC_FILE, check_shape, check_vocabulary, common_spec, same_codec
 from .places import (
     BERT_REPOS,
     MODEL_REPOS,
@@ -28,22 +24,16 @@ from .places import (
     codec_files,
     downloads_folder,
     hub_places,
-    model_places,
-    nano_folder,
     preferred,
-    random_models_folder,
     searched,
     shelf,
-    size_of,
     warn_once,
 )
+from .sources import NANO, NETWORKS, Search, Source, sources_of
 
 log = logging.getLogger(__name__)
 
-NANO, RANDOM = "nano", "random"
-EMBEDDED = (NANO, RANDOM)  # to be had without any file of the user's
 DEFAULT_MODELS = NANO
-NETWORKS = ("text", "coarse", "fine")
 VOCABULARIES = ("vocab.txt", "tokenizer.json")
 _DOWNLOAD = "ask for the download (--download on the command line, the download switch of the Load Bark Models node)"
 
@@ -77,29 +67,6 @@ class ModelSet:
     origin: str
 
 
-@dataclass(frozen=True)
-class _Source:
-    """Stages that belong together, in the order of preference, and where they are."""
-
-    files: tuple[StageFile, ...]
-    place: Place
-
-    def pick(self, stage: str) -> StageFile | None:
-        return next((file for file in self.files if file.stage == stage), None)
-
-
-@dataclass(frozen=True)
-class _Search:
-    """Where to look, and whether a text may be a path."""
-
-    folders: Sequence[Path]
-    allow_paths: bool
-    places: list[Place] = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "places", model_places(self.folders))
-
-
 def find_model_set(
     models: str | Path,
     *,
@@ -114,7 +81,8 @@ def find_model_set(
 
     1. `folders` (in ComfyUI models/bark and the extra model paths), each followed by its sub-folders of that very name
        or a name under which Suno's models are published, such as bark-small;
-    2. `downloads_folder()`, and its sub-folders of such a name;
+    2. `own_roots()`: `downloads_folder()`, then models/bark of the ComfyUI that the pack stands in; each followed by
+       its sub-folders of such a name;
     3. Suno's own cache, `$XDG_CACHE_HOME/suno/bark_v0`, under its present and its old names;
     4. the Hugging Face cache: suno/bark, suno/bark-small, GitMylo/bark-safetensors;
     5. the other sub-folders in 1 and 2, which the log says, because they may be what somebody trained.
@@ -133,7 +101,7 @@ def find_model_set(
     BarkFileError for bad files, or good ones that do not belong together; BarkInputError for an impossible name.
     """
     wanted = _wanted(models, stages or {})
-    search = _Search([Path(folder) for folder in folders], allow_paths)
+    search = Search([Path(folder) for folder in folders], allow_paths)
     found, base = _found(models, wanted, search)
     lacking = {stage: wanted[stage] for stage in STAGES if stage not in found}
     files = {stage: file for stage, (file, _) in found.items()}
@@ -187,24 +155,7 @@ def find_or_download(
         fetched |= parts
 
 
-def list_model_sets(folders: Sequence[Path]) -> list[str]:
-    """The names that `find_model_set` would know now, for a list to choose from; "nano" and "random" are the last.
-
-    "large" and "small" where their three networks are there, sub-folders with at least one usable stage, and single
-    files with all three networks. Bad files are logged and passed over.
-    """
-    places = model_places([Path(folder) for folder in folders])
-    names = [size for size in SIZES if _is_there(size, places)]
-    for root in (*map(Path, folders), downloads_folder()):
-        for place in places:
-            if place.folder == root:
-                names += [file.path.stem for file in shelf(root)[0] if _has_all(file, shelf(root)[0])]
-            elif place.folder.parent == root and _is_safe(root, place.folder.name) and shelf(place.folder)[0]:
-                names.append(place.folder.name)
-    return [*(name for name in dict.fromkeys(names) if name not in EMBEDDED), *EMBEDDED]
-
-
-# -- sources -----------------------------------------------------------------------------------------------------
+# -- putting a set together --------------------------------------------------------------------------------------
 
 
 def _wanted(models: str | Path, stages: Mapping[str, str | Path]) -> dict[str, str | Path]:
@@ -222,110 +173,16 @@ def _name(models: str | Path) -> str:
     return models if isinstance(models, str) else models.name or str(models)
 
 
-def _sources(models: str | Path, search: _Search) -> Iterator[_Source]:
-    """Where `models` may come from, best first."""
-    if models == NANO:
-        yield _folder_source(nano_folder(), "the small models that come with the pack")
-    elif models == RANDOM:
-        yield _folder_source(_random_models(), "the models with random weights")
-    elif isinstance(models, str) and models in SIZES:
-        for place in sorted(search.places, key=lambda place: not place.may_be_sunos(models)):
-            yield _Source(preferred(_of_size(place.folder, models)), place)
-    else:
-        path = models if isinstance(models, Path) else _named(models, search)
-        if path.is_dir():
-            yield _folder_source(path, f"the folder {path}")
-        else:
-            yield _Source(describe(path), Place(path.parent, f"the file {path}"))
-
-
-def _folder_source(folder: Path, words: str) -> _Source:
-    return _Source(preferred(shelf(folder)[0]), Place(folder, words))
-
-
-def _named(name: str, search: _Search) -> Path:
-    """The folder or file of that name in the searched folders, or the path itself where texts may be paths."""
-    if search.allow_paths and (any(sign in name for sign in "/\\~") or os.path.exists(name)):  # noqa: PTH110
-        path = Path(os.path.expanduser(name))  # noqa: PTH111 (the methods of Path raise for impossible names)
-        if not os.path.exists(path):  # noqa: PTH110
-            raise BarkFileError(f"There is no folder or file {path}. Check the path.")
-        return path
-    roots = [*search.folders, downloads_folder()]
-    for root in roots:
-        path = safe_child(root, name)
-        if path.exists():
-            return path
-        if path.parent.is_dir():
-            same = sorted(file for file in path.parent.iterdir() if file.stem == path.name and file.is_file())
-            weights = [safe_child(root, str(file.relative_to(root))) for file in same if file.suffix != ".json"]
-            if weights:
-                return weights[0]
-    raise BarkFileError(
-        f"There are no models called {name!r}. Known are: {', '.join(list_model_sets(search.folders))}. "
-        f"Looked for a folder or file of that name in {', '.join(map(str, roots))}."
-    )
-
-
-def _of_size(folder: Path, size: str) -> tuple[StageFile, ...]:
-    """Suno's networks of that size in a folder, and its codecs; nothing of another family, whatever its size."""
-    files = shelf(folder)[0]
-    try:
-        other = files and (spec_beside(folder) or SUNO).family != SUNO.family
-    except BarkFileError as error:
-        log.warning("the folder %s is passed over: %s", folder, error)
-        other = True
-    return () if other else tuple(file for file in files if file.stage == "codec" or size_of(file) == size)
-
-
-def _is_there(size: str, places: Sequence[Place]) -> bool:
-    """Whether `find_model_set` would find the networks of that size."""
-    files = [(place.may_be_sunos(size), _of_size(place.folder, size)) for place in places]
-    together = [file for likely, some in files if likely for file in some]
-    return any(_has(some, NETWORKS) for some in (together, *(some for _, some in files)))
-
-
-def _has(files: Sequence[StageFile], stages: Sequence[str]) -> bool:
-    return set(stages) <= {file.stage for file in files}
-
-
-def _has_all(file: StageFile, files: Sequence[StageFile]) -> bool:
-    """Whether one file holds all networks, and has a name of its own that may be used."""
-    complete = _has([other for other in files if other.path == file.path], NETWORKS)
-    return complete and file.path.name not in FOLDER_FILES and _is_safe(file.path.parent, file.path.name)
-
-
-def _is_safe(root: Path, name: str) -> bool:
-    try:
-        safe_child(root, name)
-    except BarkInputError as error:
-        warn_once(f"{Path(root, name)} is not offered by its name: {error}")
-        return False
-    return True
-
-
-def _random_models() -> Path:
-    """The folder of the models with random weights, which is made the first time."""
-    folder = random_models_folder()
-    try:
-        write_random_models(folder)
-    except BarkFileError as error:
-        raise BarkFileError(f"{error} XDG_CACHE_HOME names the folder in which it is made.") from None
-    return folder
-
-
-# -- putting a set together --------------------------------------------------------------------------------------
-
-
 def _found(
-    models: str | Path, wanted: Mapping[str, str | Path], search: _Search
-) -> tuple[dict[str, tuple[StageFile, Place]], _Source | None]:
+    models: str | Path, wanted: Mapping[str, str | Path], search: Search
+) -> tuple[dict[str, tuple[StageFile, Place]], Source | None]:
     """The stages that there are, each with its place, and the source that most of those of `models` are from."""
     own = [stage for stage in STAGES if wanted[stage] == models]
     networks = [stage for stage in own if stage in NETWORKS]
     base = _base_source(models, networks, search)
     found = {stage: (file, base.place) for stage in own if base and (file := base.pick(stage))}
     for stage in networks if models in SIZES else ():
-        others = (source for source in _sources(models, search) if source.place.may_be_sunos(str(models)))
+        others = (source for source in sources_of(models, search) if source.place.may_be_sunos(str(models)))
         parts = ((file, source.place) for source in others if (file := source.pick(stage)))
         if stage not in found and (part := next(parts, None)):
             found[stage] = part
@@ -335,13 +192,13 @@ def _found(
     return found, base
 
 
-def _base_source(models: str | Path, stages: Sequence[str], search: _Search) -> _Source | None:
+def _base_source(models: str | Path, stages: Sequence[str], search: Search) -> Source | None:
     """The first source with all of `stages`, else the one with most of them; None where none are asked for.
 
     What may be somebody's own is no part of Suno's models.
     """
     best, most = None, -1
-    for source in _sources(models, search) if stages else ():
+    for source in sources_of(models, search) if stages else ():
         have = sum(source.pick(stage) is not None for stage in stages)
         if have == len(stages):
             return source
@@ -351,10 +208,10 @@ def _base_source(models: str | Path, stages: Sequence[str], search: _Search) -> 
 
 
 def _single_stage(
-    models: str | Path, stage: str, base: _Source | None, search: _Search
+    models: str | Path, stage: str, base: Source | None, search: Search
 ) -> tuple[StageFile, Place] | None:
     """One stage of other models; of several places with it, the one of the rest where that is not somebody's own."""
-    sources = [source for source in _sources(models, search) if source.pick(stage)]
+    sources = [source for source in sources_of(models, search) if source.pick(stage)]
     same = [source for source in sources if base and source.place == base.place]
     for source in (*(source for source in same if source.place.may_be_sunos(str(models))), *sources):
         if file := source.pick(stage):
@@ -362,7 +219,7 @@ def _single_stage(
     return None
 
 
-def _say_if_doubtful(stage: str, file: StageFile, wanted: str | Path, search: _Search) -> None:
+def _say_if_doubtful(stage: str, file: StageFile, wanted: str | Path, search: Search) -> None:
     """Log that one of Suno's sizes is taken from a folder that may be somebody's own models."""
     place = next((place for place in search.places if place.folder == file.path.parent), None)
     if stage in NETWORKS and wanted in SIZES and place and not place.may_be_sunos(str(wanted)):
@@ -372,7 +229,7 @@ def _say_if_doubtful(stage: str, file: StageFile, wanted: str | Path, search: _S
         )
 
 
-def _codec(spec: BarkSpec, home: Path | None, search: _Search) -> tuple[StageFile, Place] | None:
+def _codec(spec: BarkSpec, home: Path | None, search: Search) -> tuple[StageFile, Place] | None:
     """The codec from beside the text stage, else EnCodec from any place, from what may be somebody's own last."""
     for file in preferred(shelf(home)[0]) if home else ():
         if file.stage == "codec":
@@ -391,7 +248,7 @@ def _files_in(places: Sequence[Place]) -> Iterator[tuple[StageFile, Place]]:
     return ((file, place) for place in places for file in shelf(place.folder)[0])
 
 
-def _vocabulary(spec: BarkSpec, home: Path | None, search: _Search) -> Path | None:
+def _vocabulary(spec: BarkSpec, home: Path | None, search: Search) -> Path | None:
     """The vocabulary beside the text stage, else for Suno's family that of multilingual BERT from any place.
 
     One beside the weights that cannot be theirs is refused (BarkFileError); elsewhere it is passed over.
@@ -419,8 +276,8 @@ def _incomplete(
     lacking: Mapping[str, str | Path],
     vocabulary: bool,
     found: Mapping[str, tuple[StageFile, Place]],
-    base: _Source | None,
-    search: _Search,
+    base: Source | None,
+    search: Search,
 ) -> str:
     """The sentence for a set that lacks something: what, what is there, where it was looked for, what to do.
 

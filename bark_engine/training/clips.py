@@ -10,9 +10,10 @@ and never serve as one.
 """
 
 import hashlib
-import io
 import json
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ import numpy.typing as npt
 from ..errors import BarkFileError, BarkInputError
 from ..paths import safe_child
 from ..progress import OnStep, silent
-from ..speaker import FAMILY_KEY, KEYS
+from ..speaker import FAMILY_KEY, KEYS, read_member, same_stretch
 from ..spec import SUNO, BarkSpec
 
 Tokens = npt.NDArray[np.integer]
@@ -35,7 +36,7 @@ STAGES = ("semantic", "coarse", "fine")
 NEEDED = {"semantic": KEYS[:1], "coarse": KEYS[:2], "fine": KEYS[2:]}
 """The arrays that the training of each stage reads; the others are left in the file."""
 
-_DAMAGED = (zipfile.BadZipFile, OSError, EOFError, RuntimeError, ValueError, SyntaxError, NotImplementedError)
+_DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, RuntimeError, ValueError)  # by zipfile
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -206,7 +207,7 @@ def _read_arrays(path: Path, keys: tuple[str, ...], spec: BarkSpec, where: str) 
             members = set(archive.namelist())
             family = SUNO.family
             if f"{FAMILY_KEY}.npy" in members:
-                family = str(_array(archive, FAMILY_KEY))
+                family = str(_array(archive, FAMILY_KEY, path))
             if family != spec.family:
                 raise BarkFileError(
                     f"{path} was made by models of the family {family!r}, but {spec.family!r} is trained: the same "
@@ -214,7 +215,7 @@ def _read_arrays(path: Path, keys: tuple[str, ...], spec: BarkSpec, where: str) 
                 )
             if not all(f"{key}.npy" in members for key in keys):
                 return None
-            arrays = {key: _array(archive, key) for key in keys}
+            arrays = {key: _array(archive, key, path) for key in keys}
     except FileNotFoundError:
         raise BarkFileError(f"{where}: there is no {path}. Make its tokens, or take the line out.") from None
     except _DAMAGED as error:
@@ -225,8 +226,11 @@ def _read_arrays(path: Path, keys: tuple[str, ...], spec: BarkSpec, where: str) 
     return arrays
 
 
-def _array(archive: zipfile.ZipFile, key: str) -> Tokens:
-    return np.lib.format.read_array(io.BytesIO(archive.read(f"{key}.npy")), allow_pickle=False)
+def _array(archive: zipfile.ZipFile, key: str, path: Path) -> Tokens:
+    try:
+        return read_member(archive, archive.getinfo(f"{key}.npy"), path.name)
+    except BarkFileError as error:
+        raise BarkFileError(f"{path} cannot be read as .npz tokens. {error} Make it again.") from None
 
 
 def _checked(array: Tokens, rows: int | None, size: int, path: Path, key: str) -> Tokens:
@@ -246,8 +250,7 @@ def _checked(array: Tokens, rows: int | None, size: int, path: Path, key: str) -
 
 def _belong_together(semantic: int, frames: int, spec: BarkSpec) -> bool:
     """The rule of a SpeakerPrompt; for very short clips, whose ratio is coarse, two frames more or less are fine."""
-    ratio = spec.frames_per_semantic
-    return round(frames / semantic, 1) == round(ratio, 1) or abs(frames - semantic * ratio) < 2
+    return same_stretch(semantic, frames, spec) or abs(frames - semantic * spec.frames_per_semantic) < 2
 
 
 def _digest(path: Path) -> str:

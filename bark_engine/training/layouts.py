@@ -134,12 +134,6 @@ def plan_coarse(
     return passes
 
 
-def coarse_examples(clip: Clip, history: Clip | None, spec: BarkSpec) -> list[CausalExample]:
-    """All passes of a clip, which together have each of its coarse tokens as a target once."""
-    source = _CoarseSource.of(clip, history, spec)
-    return [source.example(one, spec) for one in source.passes]
-
-
 def draw_coarse_example(clip: Clip, history: Clip | None, spec: BarkSpec, rng: np.random.Generator) -> CausalExample:
     """One pass of a clip, drawn with a probability proportional to its number of targets."""
     source = _CoarseSource.of(clip, history, spec)
@@ -185,16 +179,6 @@ class _CoarseSource:
         start = spec.coarse_semantic_window + one.history
         of = len(self.flat) - self.coarse_history
         return CausalExample(ids, None, start, targets, of, first_codebook=one.first % spec.coarse_codebooks)
-
-
-def fine_examples(clip: Clip, history: Clip | None, spec: BarkSpec, rng: np.random.Generator) -> list[FineExample]:
-    """All windows of a clip with all predicted codebooks, in the order of `generate_fine`."""
-    windows = _fine_windows(clip, history, spec)
-    return [
-        fine_example(clip, history, spec, window, codebook, rng)
-        for window in range(len(windows))
-        for codebook in range(spec.coarse_codebooks, spec.fine_codebooks)
-    ]
 
 
 def draw_fine_example(clip: Clip, history: Clip | None, spec: BarkSpec, rng: np.random.Generator) -> FineExample:

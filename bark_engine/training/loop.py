@@ -126,7 +126,7 @@ class Trainer:
         total = 0.0
         for batch in batches:
             with self._precision():
-                loss = losses(self.network, batch, self.source.spec) / weight
+                loss = losses(self.network, batch) / weight
             loss.backward()
             total += loss.item()
         trained = [weight for weight in self.network.parameters() if weight.requires_grad]
@@ -165,7 +165,7 @@ class Trainer:
         """Mean loss per token of some batches, without learning from them."""
         self.network.eval()
         with torch.no_grad(), self._precision():
-            total = sum(losses(self.network, _moved(batch, self.device), self.source.spec).item() for batch in batches)
+            total = sum(losses(self.network, _moved(batch, self.device)).item() for batch in batches)
         self.network.train()
         return total / sum(batch.weight for batch in batches)
 

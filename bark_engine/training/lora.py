@@ -163,8 +163,9 @@ class _Addition(nn.Module):
 
 
 def added(weight: Tensor, down: Tensor, up: Tensor, scale: float) -> Tensor:
-    """W `[out, in]` + scale · B A, in the precision of W, formed in float32."""
-    return (weight.float() + scale * (up @ down)).to(weight.dtype)
+    """W `[out, in]` + scale · B A, in the precision of W, formed in float32 also where autocast would round B A."""
+    with torch.autocast(weight.device.type, enabled=False):
+        return (weight.float() + scale * (up @ down)).to(weight.dtype)
 
 
 def add_lora(network: Network, plan: LoraPlan, seed: int) -> None:

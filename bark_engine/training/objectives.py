@@ -63,10 +63,10 @@ def collate(examples: Sequence[Example], spec: BarkSpec, device: torch.device | 
     return _collate_causal(cast("Sequence[CausalExample]", examples), spec, device)
 
 
-def losses(network: Network, batch: Batch, spec: BarkSpec) -> Tensor:
+def losses(network: Network, batch: Batch) -> Tensor:
     """Weighted sum of the negative log-probabilities of all targets, in nats; divide by `batch.weight` for the mean."""
     total: Tensor | None = None
-    for head, logits in head_logits(network, batch, spec):
+    for head, logits in head_logits(network, batch):
         each = F.cross_entropy(logits, head.targets, reduction="none")
         part = (each * head.weights).sum()
         total = part if total is None else total + part
@@ -74,7 +74,7 @@ def losses(network: Network, batch: Batch, spec: BarkSpec) -> Tensor:
     return total
 
 
-def head_logits(network: Network, batch: Batch, spec: BarkSpec) -> Iterator[tuple[Head, Tensor]]:
+def head_logits(network: Network, batch: Batch) -> Iterator[tuple[Head, Tensor]]:
     """Each head of the batch with its float32 logits `[N, candidates]`; one pass of the network for all."""
     if isinstance(network, FineTransformer):
         # Each example sums the codebooks up to its own; those that predict the same one stand together.

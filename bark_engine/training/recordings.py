@@ -2,7 +2,6 @@
 
 import csv
 import math
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy.typing as npt
 
 from ..audio import Audio
 from ..errors import BarkFileError, BarkInputError
+from ..keep.riff import open_wav
 from ..spec import BarkSpec
 
 METADATA_FILE = "metadata.csv"
@@ -69,21 +69,11 @@ def read_recording(path: Path) -> Audio:
     """A WAV file as one channel, the mean of all. Raises BarkInputError, the reason to refuse it, for anything else."""
     if path.suffix.lower() != ".wav":
         raise BarkInputError(f"it is a {path.suffix} file; only WAV is read. Convert it, with ffmpeg for example")
-    from scipy.io import wavfile  # a third of a second to import
-
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", wavfile.WavFileWarning)  # about chunks that hold no sound
-            rate, samples = wavfile.read(path)
-    except (OSError, ValueError, EOFError, RuntimeError) as error:
-        raise BarkInputError(f"it cannot be read as WAV ({error})") from None
-    if samples.dtype.kind == "u":
-        scaled = (samples.astype(np.float32) - 128) / 128  # 8 bits
-    elif samples.dtype.kind == "i":
-        scaled = samples.astype(np.float32) / -float(np.iinfo(samples.dtype).min)
-    else:
-        scaled = samples.astype(np.float32)
-    return Audio(scaled.mean(axis=1) if scaled.ndim == 2 else scaled, rate)
+        wav = open_wav(path)
+        return Audio(wav.samples().mean(axis=0), wav.sample_rate)
+    except (OSError, BarkFileError) as error:
+        raise BarkInputError(f"it cannot be read as WAV ({str(error).removesuffix('.')})") from None
 
 
 def fault_of(audio: Audio, text: str, spec: BarkSpec, limits: Limits) -> str | None:

@@ -21,7 +21,8 @@ from torch import nn
 
 from ..atomic import replacing
 from ..checkpoint import save_stage
-from ..errors import BarkFileError, BarkInputError
+from ..errors import BarkFileError, BarkInputError, BarkMemoryError
+from ..memory import is_out_of_memory
 from ..spec import BarkSpec
 from .networks import FILE_STAGES
 from .optimizers import Optimizer
@@ -114,7 +115,11 @@ class RunFolder:
                 raise OSError(str(error)) from None
 
     def restore(self, network: nn.Module, optimizer: Optimizer) -> Progress:
-        """Put the saved state, if there is one, into the network and the optimizer, and cut the log back to it."""
+        """Put the saved state, if there is one, into the network and the optimizer, and cut the log back to it.
+
+        Raises BarkMemoryError where memory runs out meanwhile, and BarkFileError for a state that cannot be read or
+        used; only of a state that cannot be used is it said that it may be deleted.
+        """
         path = self.path / STATE_FILE
         if not path.exists():
             self._cut_log(-1)
@@ -130,6 +135,15 @@ class RunFolder:
             optimizer.load_state_dict(state["optimizer"])
             progress = Progress(**state["progress"])
         except Exception as error:  # noqa: BLE001 (torch raises anything for a damaged file)
+            if is_out_of_memory(error):
+                raise BarkMemoryError(
+                    f"Memory ran out while the state of the training in {path} was put back; the state itself is "
+                    "whole. Close what else uses the memory of this device, then go on with the same command."
+                ) from None
+            if isinstance(error, OSError):
+                raise BarkFileError(
+                    f"{path} cannot be read ({error.strerror or error}). Check the disk and the rights."
+                ) from None
             raise BarkFileError(
                 f"{path} cannot be used ({error}). Delete the folder {path.parent} to start anew, or use another "
                 "output folder."

@@ -49,7 +49,7 @@ def misread(
             continue
         with torch.inference_mode():
             batch = collate([example for _, example in some], spec)
-            ((_, logits),) = head_logits(network, batch, spec)
+            ((_, logits),) = head_logits(network, batch)
         ends = np.cumsum([len(example.targets) for _, example in some])
         pieces = np.split(torch.softmax(logits, dim=1).numpy(), ends[:-1])
         found += [word for (word, example), odds in zip(some, pieces, strict=True) if _surprised(odds, example.targets)]

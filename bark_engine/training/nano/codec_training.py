@@ -179,28 +179,29 @@ def train_codec(
     `report` is given a line for every record of the log.
 
     The draws of a step depend on the seed and the step's number, so a run that was stopped and continued from its
-    last save equals one that was not, on one machine.
+    last save equals one that was not, on one machine. The caller's random numbers go on as if nothing had been drawn.
     """
-    torch.manual_seed(plan.seed)
-    first = torch.from_numpy(_pieces(clips, np.random.default_rng(plan.seed)))[:, None] * GAIN
-    codec, loss_of = build_codec(first), SpectralLoss()
-    run, sums = CodecRun(codec, folder, plan, report), []
-    while not run.finished:
-        step = run.step
-        if step == UNQUANTIZED_STEPS:
-            start_codebooks(codec, clips, np.random.default_rng((plan.seed, step)))
-        elif step > UNQUANTIZED_STEPS and step % 100 == 0 and step < 0.8 * plan.steps:
-            revive_codes(codec, clips, np.random.default_rng((plan.seed, step, 1)))
-        torch.manual_seed(hash((plan.seed, step)) % 2**63)  # the quantizer draws from the global generator
-        rng = np.random.default_rng((plan.seed, step))
-        wave = torch.from_numpy(_pieces(clips, rng))[:, None] * GAIN  # [B, 1, n]
-        loss, parts = _loss(codec, wave, loss_of, step, rng)
-        sums.append(parts)
-        if run.update(loss):
-            spectral, samples = np.mean(sums, axis=0).round(4).tolist()
-            measured = validate(codec, held_out, loss_of, quantized=run.step > UNQUANTIZED_STEPS)
-            run.record({"loss": spectral, "samples": samples}, measured)
-            sums = []
+    with torch.random.fork_rng(devices=[]):  # the layers begin with, and the quantizer draws from, the global generator
+        torch.manual_seed(plan.seed)
+        first = torch.from_numpy(_pieces(clips, np.random.default_rng(plan.seed)))[:, None] * GAIN
+        codec, loss_of = build_codec(first), SpectralLoss()
+        run, sums = CodecRun(codec, folder, plan, report), []
+        while not run.finished:
+            step = run.step
+            if step == UNQUANTIZED_STEPS:
+                start_codebooks(codec, clips, np.random.default_rng((plan.seed, step)))
+            elif step > UNQUANTIZED_STEPS and step % 100 == 0 and step < 0.8 * plan.steps:
+                revive_codes(codec, clips, np.random.default_rng((plan.seed, step, 1)))
+            torch.manual_seed(hash((plan.seed, step)) % 2**63)
+            rng = np.random.default_rng((plan.seed, step))
+            wave = torch.from_numpy(_pieces(clips, rng))[:, None] * GAIN  # [B, 1, n]
+            loss, parts = _loss(codec, wave, loss_of, step, rng)
+            sums.append(parts)
+            if run.update(loss):
+                spectral, samples = np.mean(sums, axis=0).round(4).tolist()
+                measured = validate(codec, held_out, loss_of, quantized=run.step > UNQUANTIZED_STEPS)
+                run.record({"loss": spectral, "samples": samples}, measured)
+                sums = []
     return codec.eval()
 
 
