@@ -9,8 +9,16 @@ This list is the public surface; everything else may move.
 from . import editing
 from .audio import Audio
 from .bark import Bark
-from .errors import BarkDownloadError, BarkError, BarkFileError, BarkInputError, BarkMemoryError
+from .errors import (
+    BarkDownloadError,
+    BarkError,
+    BarkFileError,
+    BarkInputError,
+    BarkMemoryError,
+    BarkNameTakenError,
+)
 from .estimate import Estimate, Speed
+from .library.model_sets import IncompleteModelsError
 from .manager import ModelManager
 from .many import Request
 from .sampling import CoarseSampling, FineSampling, SemanticSampling
@@ -28,12 +36,14 @@ __all__ = [
     "BarkFileError",
     "BarkInputError",
     "BarkMemoryError",
+    "BarkNameTakenError",
     "BarkSpec",
     "CoarseSampling",
     "CoarseTokens",
     "Estimate",
     "FineSampling",
     "FineTokens",
+    "IncompleteModelsError",
     "ModelManager",
     "Request",
     "SemanticSampling",

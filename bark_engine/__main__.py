@@ -52,9 +52,7 @@ def _speak_parser() -> argparse.ArgumentParser:
         "to speak the word convert, or a word that starts with a dash, write: python -m bark_engine -o FILE -- convert",
     )
     parser.add_argument("text", metavar="TEXT", help="what to say; at most 256 text tokens, about 13 s of speech")
-    parser.add_argument(
-        "-o", "--output", metavar="FILE", type=Path, required=True, help="a .wav, .flac, .mp3 or .opus to write"
-    )
+    parser.add_argument("-o", "--output", metavar="FILE", required=True, help="a .wav, .flac, .mp3 or .opus to write")
     parser.add_argument(
         "--models",
         default=DEFAULT_MODELS,
@@ -111,7 +109,7 @@ def train(given: Sequence[str]) -> None:
 def speak(arguments: argparse.Namespace) -> None:
     """Run the main job: text in, sound file out."""
     started = time.monotonic()
-    check_output(arguments.output)
+    output = check_output(arguments.output)
     if arguments.download:
         fetch(arguments.models, own_stages(arguments))
     bark = Bark.load(arguments.models, **own_stages(arguments), device=arguments.device, dtype=arguments.dtype)
@@ -125,11 +123,11 @@ def speak(arguments: argparse.Namespace) -> None:
     about = _about(arguments, bark, speaker, samplings) if arguments.keep_tokens else None
     with Bar("speak") as bar:
         speech = bark.say(arguments.text, speaker=speaker, seed=arguments.seed, **samplings, on_step=bar.step)
-    write_sound(arguments.output, speech.audio, Take.of(speech, about) if about else None)
+    write_sound(output, speech.audio, Take.of(speech, about) if about else None)
     if bark.spec.family in NOTES:
         print(NOTES[bark.spec.family])
     print(
-        f"Wrote {arguments.output}: {speech.audio.seconds:.1f} s at {speech.audio.sample_rate} Hz with the "
+        f"Wrote {output}: {speech.audio.seconds:.1f} s at {speech.audio.sample_rate} Hz with the "
         f"{models_in_words(bark, arguments)}, seed {speech.seed}, in {time.monotonic() - started:.1f} s."
     )
 

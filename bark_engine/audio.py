@@ -59,8 +59,12 @@ class Audio:
 
 def _own_samples(values: Any) -> npt.NDArray[np.float32]:
     """A float32 copy of any array-like of floating point."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        if values.is_floating_point():  # whole numbers must not become floats before they are refused
+            values = values.float()  # numpy does not know bfloat16
     try:
-        array = np.asarray(values.detach().float().cpu().numpy() if hasattr(values, "detach") else values)
+        array = np.asarray(values)
     except (ValueError, TypeError) as error:
         raise BarkInputError(f"Audio must be an array of samples ({error}).") from None
     if array.size and array.dtype.kind != "f":

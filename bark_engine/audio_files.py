@@ -63,7 +63,7 @@ FORMATS: dict[str, AudioFormat] = {
 
 
 def save_audio(
-    path: Path,
+    path: str | os.PathLike[str],
     samples: npt.ArrayLike,
     sample_rate: int,
     file_format: str = "wav",
@@ -86,7 +86,7 @@ def save_audio(
     metadata, and none is left out unasked) and for a missing PyAV, BarkFileError when the file cannot be written, or is
     there already and `overwrite` is off. Either way nothing half-written stays and an older file is untouched.
     """
-    kind = _format(file_format)
+    path, kind = Path(path), _format(file_format)
     checked = check_samples(samples)
     sample_rate = checked_rate(sample_rate)
     channels = checked.shape[0]
@@ -187,8 +187,8 @@ def _quality(file_format: str, quality: str | None, rate: int) -> str:
         ceiling = 320 if rate >= 32_000 else 160 if rate >= 16_000 else 64
         if int(quality[:-1]) > ceiling:
             raise BarkInputError(
-                f"MP3 at {rate:,} Hz reaches at most {ceiling}k, not {quality}. Choose {ceiling}k or V0, or save at "
-                "44,100 Hz."
+                f"MP3 at {rate:,} Hz reaches at most {ceiling}k, not {quality}. Choose a bit rate of up to {ceiling}k, "
+                "or save at 44,100 Hz."
             )
     return quality
 

@@ -20,24 +20,20 @@ from .fine import generate_fine
 from .graphs import bucket
 from .library.model_sets import DEFAULT_MODELS, ModelSet, find_model_set
 from .manager import ManagedStage, ModelManager, shared_manager
-from .many import Request, check_batch_size, most_rows, rows_that_fit, say_many
-from .progress import OnStep
+from .many import Request, checked_batch_size, most_rows, rows_that_fit, say_many
+from .progress import OnStep, along
 from .sampling import CoarseSampling, FineSampling, SemanticSampling, check_seed, require_sampling
 from .semantic import generate_semantic
-from .speaker import SpeakerPrompt, require_speaker
+from .speaker import SpeakerPrompt, check_stretch, require_speaker
 from .spec import BarkSpec
 from .speech import Speech
 from .text import Tokenizer, text_to_ids
-from .tokens import CoarseTokens, FineTokens, SemanticTokens, require_family, require_type
+from .tokens import KINDS, CoarseTokens, FineTokens, SemanticTokens, require_family, require_type
 from .trace import TraceRecorder
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-# Share of the whole time that each stage takes, measured with full-size models on a CPU; only the progress bar of
-# `say` depends on it.
-_SHARES = {"semantic": 0.2, "coarse": 0.6, "fine": 0.18, "decode": 0.02}
 
 
 class Bark:
@@ -249,11 +245,11 @@ class Bark:
         Request(text, speaker, seed, semantic, coarse, fine).check()
         self.check_speaker(speaker)
         report = _whole_progress(on_step)
-        semantic_tokens = self.text_to_semantic(text, speaker, semantic, seed, report("semantic"))
+        semantic_tokens = self.text_to_semantic(text, speaker, semantic, seed, report("text"))
         coarse_tokens = self.semantic_to_coarse(semantic_tokens, speaker, coarse, seed, report("coarse"))
         fine_tokens = self.coarse_to_fine(coarse_tokens, speaker, fine, seed, report("fine"))
-        audio = self.decode(fine_tokens, report("decode"))
-        return Speech(audio, semantic_tokens, coarse_tokens, fine_tokens, seed)
+        audio = self.decode(fine_tokens, report("codec"))
+        return Speech(audio, semantic_tokens, coarse_tokens, fine_tokens, int(seed))
 
     def say_many(
         self, requests: Iterable[Request], batch_size: int | None = None, on_step: OnStep | None = None
@@ -262,7 +258,8 @@ class Bark:
 
         requests: any number of `Request(text, speaker, seed, semantic, coarse, fine)`. batch_size: how many rows share
         a step; None chooses what fits into a quarter of the memory that could be had, 16 at most (32 on CUDA).
-        `on_step` counts 1,000 for each request, and may raise to stop.
+        `on_step` counts 1,000 for each request, and may raise to stop: what it raises ends the iteration and reaches
+        the caller as it is, but for StopIteration, which would look like the end and becomes a BarkError.
 
         Each request gets the tokens that `say` would give it alone, in float32 unless two logits are equal to within
         rounding. One that cannot be spoken yields its BarkError in place of the Speech, and the others go on. Raises
@@ -283,7 +280,7 @@ class Bark:
         for the codec; batch_size as in `say_many`, 1 for a single request. Seconds are None until `measure_speed` ran
         once on this machine for such models. Raises BarkInputError for a device or precision that is not to be had.
         """
-        check_batch_size(batch_size)
+        batch_size = checked_batch_size(batch_size)
         where, wanted = self.device if device is None else self.manager.device(device), dtype or self.wanted_dtype
         rows = min(batch_size or most_rows(where), max(1, len(requests)))
         size = rows if batch_size else rows_that_fit(self, rows, where, wanted)
@@ -292,7 +289,8 @@ class Bark:
     def measure_speed(self) -> Speed:
         """Time a few steps of every stage and keep the result for `estimate`, in the user's cache folder.
 
-        Takes some seconds, and loads all stages. Do it while the machine does nothing else.
+        Takes some seconds, and loads all stages. Do it while the machine does nothing else. Raises BarkFileError where
+        the result cannot be kept.
         """
         return measure_speed(self)
 
@@ -301,13 +299,20 @@ class Bark:
         self.manager.unload()
 
     def check_speaker(self, speaker: SpeakerPrompt | None) -> None:
-        """Refuse a speaker prompt of another family, and what is none (BarkInputError)."""
+        """Refuse a speaker prompt of another family, with ids that these models lack or parts of unequal length.
+
+        Raises BarkInputError.
+        """
         require_speaker(speaker)
         if speaker is not None and speaker.family != self.spec.family:
             raise BarkInputError(
                 f"The speaker prompt {speaker.name!r} belongs to models of the family {speaker.family!r}, but these "
                 f"models are {self.spec.family!r}. Use a speaker prompt that was made with these models."
             )
+        if speaker is not None:  # made, maybe, before the numbers of its family were known
+            for kind, tokens in zip(KINDS, (speaker.semantic, speaker.coarse, speaker.fine), strict=True):
+                require_family(tokens, self.spec, f"The {kind} tokens of the speaker prompt {speaker.name!r}")
+            check_stretch(speaker, self.spec)
 
     def check_request(self, request: Request) -> npt.NDArray[np.int64]:
         """The model ids of a request's text; refuses (BarkInputError) what can be known to fail before a stage runs."""
@@ -363,12 +368,6 @@ def _whole_progress(on_step: OnStep | None) -> Callable[[str], OnStep | None]:
         return lambda stage: None
 
     def for_stage(stage: str) -> OnStep:
-        names = list(_SHARES)
-        before = sum(_SHARES[name] for name in names[: names.index(stage)])
-
-        def stage_step(done: int, total: int) -> None:
-            on_step(round(1000 * (before + _SHARES[stage] * done / total)), 1000)
-
-        return stage_step
+        return lambda done, total: on_step(round(1000 * along(stage, done / total)), 1000)
 
     return for_stage

@@ -9,6 +9,7 @@ class BarkError(Exception):
     """Any refusal by the engine; the message is written for the person who meets it."""
 
     # ComfyUI shows the module in front of the sentence, and loads the pack under a name made of its whole path.
+    # Every child must be found in that module, or it cannot be pickled, as it is on its way out of another process.
     __module__ = "bark_engine"
 
     def __init_subclass__(cls) -> None:

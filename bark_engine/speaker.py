@@ -19,7 +19,7 @@ import numpy as np
 
 from .atomic import replacing
 from .errors import BarkFileError, BarkInputError
-from .spec import SUNO, BarkSpec, numbers_of
+from .spec import SUNO, BarkSpec, known_family
 from .tokens import CoarseTokens, FineTokens, SemanticTokens
 
 KEYS = ("semantic_prompt", "coarse_prompt", "fine_prompt")  # bark/api.py, save_as_prompt
@@ -45,8 +45,9 @@ class SpeakerPrompt:
     """What a voice sounds like: the tokens of one utterance, at most some 15 s of it.
 
     semantic `[S]`, coarse `[2, F]` and fine `[8, F]` describe the same stretch of sound, so F / S rounds to 1.5
-    (75 / 49.9 frames per semantic token, checked to one decimal as in bark/generation.py). Arrays are accepted and
-    wrapped. `name` is for people and does not count in comparisons.
+    (75 / 49.9 frames per semantic token, checked to one decimal as in bark/generation.py). The ratio of a family that
+    is not known yet is left to the moment when its models are (`check_stretch`). Arrays are accepted and wrapped.
+    `name` is for people and does not count in comparisons.
 
     Raises BarkInputError for anything else.
     """
@@ -69,16 +70,9 @@ class SpeakerPrompt:
                 )
             object.__setattr__(self, part, tokens)
         object.__setattr__(self, "family", family)
-        semantic, frames = len(self.semantic), self.coarse.frames
-        spec = numbers_of(family)
-        if not same_stretch(semantic, frames, spec):
-            ratio = spec.frames_per_semantic
-            raise BarkInputError(
-                f"A speaker prompt needs about {ratio:.2f} coarse frames per semantic token; this one has {frames} "
-                f"frames for {semantic} tokens ({frames / semantic:.2f}). "
-                f"{semantic} tokens go with {round(semantic * ratio)} frames: cut both to the same stretch of sound."
-            )
-        if semantic < 2:
+        if spec := known_family(family):
+            check_stretch(self, spec)
+        if len(self.semantic) < 2:
             raise BarkInputError("A speaker prompt of one semantic token is too short to be used; use at least two.")
 
     @property
@@ -188,6 +182,33 @@ def _check_header(data: bytes) -> None:
 def same_stretch(semantic: int, frames: int, spec: BarkSpec) -> bool:
     """Whether so many semantic tokens and frames can be one stretch of sound, checked to one decimal as Suno does."""
     return round(frames / semantic, 1) == round(spec.frames_per_semantic, 1)
+
+
+def check_stretch(speaker: SpeakerPrompt, spec: BarkSpec) -> None:
+    """Refuse (BarkInputError) a speaker prompt whose coarse or fine tokens are not as long as its semantic ones."""
+    semantic, ratio = len(speaker.semantic), spec.frames_per_semantic
+    for kind, frames in (("coarse", speaker.coarse.frames), ("fine", speaker.fine.frames)):
+        if not same_stretch(semantic, frames, spec):
+            advice = f"So few tokens are too short: no number of frames fits; use {_least(spec)} tokens or more."
+            if right := _frames_that_fit(semantic, spec):
+                advice = f"{semantic} tokens go with {right} frames: cut all three to the same stretch of sound."
+            raise BarkInputError(
+                f"A speaker prompt needs about {ratio:.2f} {kind} frames per semantic token; this one has {frames} "
+                f"frames for {semantic} tokens ({frames / semantic:.2f}). {advice}"
+            )
+
+
+def _frames_that_fit(semantic: int, spec: BarkSpec) -> int | None:
+    """The number of frames that goes best with so many semantic tokens, or None where the rounding lets none."""
+    exact = semantic * spec.frames_per_semantic
+    nearest = sorted({math.floor(exact), math.ceil(exact)}, key=lambda frames: abs(frames - exact))
+    return next((frames for frames in nearest if frames and same_stretch(semantic, frames, spec)), None)
+
+
+def _least(spec: BarkSpec) -> int:
+    """The number of semantic tokens from which on some number of frames always fits."""
+    # With ten and more, one frame moves the ratio by a tenth at most, and cannot step over the right one.
+    return 1 + max((count for count in range(1, 10) if _frames_that_fit(count, spec) is None), default=0)
 
 
 def require_speaker(speaker: Any) -> None:

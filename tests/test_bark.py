@@ -1,5 +1,7 @@
 """The facade: the contracts that scripts rely on, and the refusals at its door."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -14,10 +16,13 @@ from bark_engine import (
     CoarseTokens,
     FineSampling,
     FineTokens,
+    IncompleteModelsError,
     SemanticSampling,
     SemanticTokens,
     SpeakerPrompt,
 )
+from bark_engine import spec as spec_module
+from bark_engine import tokens as tokens_module
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +152,41 @@ def test_tokens_of_another_family_are_refused_with_a_sentence(bark):
             call()
 
 
+@pytest.mark.parametrize(("part", "most"), [("semantic", 203), ("coarse", 1_023), ("fine", 1_023)])
+def test_a_voice_made_before_its_family_was_known_is_looked_at_when_it_speaks(bark, monkeypatch, part, most):
+    """Semantic ids are the ones that nobody could judge then; the codes are looked at in the same way."""
+    arrays = {"semantic": np.zeros(4, int), "coarse": np.zeros((2, 6), int), "fine": np.zeros((8, 6), int)}
+    with monkeypatch.context() as before:
+        before.delitem(spec_module._families, "nano")
+        before.setattr(tokens_module, "_check_range", lambda *_: None)
+        arrays[part][..., -1] = most + 1
+        voice = SpeakerPrompt(**arrays, name="old", family="nano")
+    tokens = SemanticTokens([1, 2], "nano"), CoarseTokens(np.zeros((2, 4), int), "nano")
+    for call in (
+        lambda: bark.say("Hi.", speaker=voice),
+        lambda: bark.text_to_semantic("Hi.", speaker=voice),
+        lambda: bark.semantic_to_coarse(tokens[0], speaker=voice),
+        lambda: bark.coarse_to_fine(tokens[1], speaker=voice),
+    ):
+        with pytest.raises(
+            BarkInputError, match=f"The {part} tokens of the speaker prompt 'old' must lie in 0 … {most:,}"
+        ):
+            call()
+
+
+def test_the_parts_of_a_voice_made_before_its_family_was_known_must_be_one_stretch(bark, monkeypatch):
+    with monkeypatch.context() as before:
+        before.delitem(spec_module._families, "nano")
+        voice = SpeakerPrompt(np.zeros(4, int), np.zeros((2, 60), int), np.zeros((8, 60), int), family="nano")
+    with pytest.raises(BarkInputError, match="60 frames for 4 tokens"):
+        bark.say("Hi.", speaker=voice)
+
+
+def test_the_seed_of_a_speech_is_a_plain_number(bark):
+    speech = bark.say("Hi.", seed=np.int64(7), semantic=SemanticSampling(max_seconds=0.1))
+    assert (type(speech.seed), speech.seed) == (int, 7)
+
+
 def test_greedy_fine_takes_no_chance(bark, speech):
     greedy = FineSampling(temperature=None)
     first = bark.coarse_to_fine(speech.coarse, sampling=greedy, seed=1)
@@ -164,3 +204,16 @@ def test_other_precisions_run_the_whole_path(dtype):
 def test_errors_show_a_short_module_wherever_the_engine_was_loaded_from():
     """ComfyUI writes `module.Class: sentence`; the pack's own module name there is its whole path."""
     assert {error.__module__ for error in (BarkError, BarkInputError, BarkFileError)} == {"bark_engine"}
+
+
+def test_every_error_comes_through_another_process():
+    """Which pickles it, by the name of its module: see errors.py."""
+    kinds = [BarkError]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    assert {BarkInputError, IncompleteModelsError} < set(kinds)
+    for kind in kinds:
+        again = pickle.loads(pickle.dumps(kind("A sentence.")))
+        assert (type(again), str(again)) == (kind, "A sentence.")
+    error = IncompleteModelsError("A sentence.", ["text large", "vocabulary"])
+    assert pickle.loads(pickle.dumps(error)).parts == error.parts == {"text large", "vocabulary"}

@@ -83,6 +83,7 @@ def test_as_it_speaks_when_pip_has_installed_it(tmp_path):
         (["Hello.", "-o", "x.wav", "--temperature", "1e-40"], "temperature must be"),
         (["Hello.", "-o", "x.OGG"], "Name it x.wav"),
         (["Hello.", "-o", "."], "is a folder"),
+        (["Hello.", "-o", "new folder/"], "new folder/ is a folder. Name the file"),
     ],
 )
 def test_errors_are_one_line_and_exit_2(arguments, words, capsys, tmp_path, monkeypatch):
@@ -117,6 +118,34 @@ def test_a_stage_can_come_from_other_models(first, tmp_path, capsys):
 def test_a_folder_in_the_way_is_an_error_not_a_crash(capsys, tmp_path):
     assert main(["Hello.", "-o", str(tmp_path)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [["Hello."], ["decode", "kept.wav"]])
+@pytest.mark.parametrize("kind", ["device", "below a file", "link to nothing", "no permission", "no such place"])
+def test_what_can_never_be_written_is_refused_before_anything_runs(arguments, kind, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(Bark, "load", lambda *_, **__: pytest.fail("the models were loaded first"))
+    output, words = tmp_path / "locked" / "new" / "x.wav", "nothing can be saved in the folder"
+    if kind == "device":
+        output, words = Path(os.devnull), "is a device or a pipe, not a file"
+    elif kind == "below a file":
+        (tmp_path / "notes.txt").write_text("mine")
+        output, words = tmp_path / "notes.txt" / "new" / "x.wav", "notes.txt is a file, not a folder"
+    elif kind == "link to nothing":
+        (tmp_path / "lost").symlink_to(tmp_path / "nowhere")
+        output, words = tmp_path / "lost" / "x.wav", "lost is a file, not a folder"
+    elif kind == "no permission":
+        output.parent.parent.mkdir()
+        output.parent.parent.chmod(0o500)
+        if os.access(output.parent.parent, os.W_OK):
+            pytest.skip("this user may write anywhere")
+    elif not (output := Path("/proc/x.wav")).parent.is_dir():
+        pytest.skip("only Linux has a folder that lets nobody make files")
+    before = sorted(tmp_path.rglob("*"))
+    assert main([*arguments, "-o", str(output)]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert words in told
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_convert_says_what_it_saved(capsys, tmp_path):
@@ -293,6 +322,22 @@ def test_decode_keeps_the_tokens_again_and_all_that_it_made(first, tmp_path):
     assert again.about == take.about
 
 
+def test_decode_keeps_how_it_made_what_was_missing(first, tmp_path):
+    """Also where the file says otherwise of them; what the stages do not have in common is left out."""
+    take = load_take(first / "kept.flac")
+    knobs = {**take.about.sampling, "coarse": {"temperature": 0.2}}
+    about = replace(take.about, speaker="nano/low", seed={"semantic": 4}, sampling=knobs)
+    part = save_tokens(tmp_path / "part.safetensors", Take(semantic=take.semantic, about=about))
+    others = ["--speaker", "nano/high", "--seed", "5", "--temperature", "0.9", "--keep-tokens"]
+    assert main(["decode", str(part), "-o", str(tmp_path / "y.wav"), *others]) == 0
+    made = load_take(tmp_path / "y.wav").about
+    assert (made.text, made.speaker, made.models) == ("Hello there.", "", "nano")
+    assert made.seed == {"semantic": 4, "coarse": 5, "fine": 5}
+    assert made.sampling["semantic"] == take.about.sampling["semantic"]
+    assert made.sampling["coarse"] == {**take.about.sampling["coarse"], "temperature": 0.9}
+    assert made.sampling["fine"] == take.about.sampling["fine"]
+
+
 def test_decode_takes_the_models_that_the_file_names(tmp_path):
     """Random weights call themselves Suno's family; only their name tells them from the real ones."""
     assert main(["Hello.", "-o", str(tmp_path / "x.wav"), "--models", "random", "--max-seconds", "1"]) == 0
@@ -311,6 +356,36 @@ def test_decode_reminds_of_the_voice_where_it_matters(first, tmp_path, capsys):
         assert ("--speaker" in capsys.readouterr().out) == reminded
         assert main(["decode", str(part), "-o", str(tmp_path / "y.wav"), "--speaker", "nano/low"]) == 0
         assert "--speaker" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("nano/high", "give it as"),
+        ("v2/en_speaker_6", "give it as"),
+        ("speaker_3", "give it as"),
+        ("my_voice", "give its .npz as"),
+        ("nano/high with the sound of nano/low", "give its .npz as"),
+        ("../up.npz", "give its .npz as"),
+    ],
+)
+def test_decode_asks_for_a_voice_in_the_way_it_can_be_given(first, tmp_path, capsys, name, advice):
+    take = load_take(first / "kept.flac")
+    about = replace(take.about, speaker=name)
+    part = save_tokens(tmp_path / "part.safetensors", Take(coarse=take.coarse, about=about))
+    assert main(["decode", str(part), "-o", str(tmp_path / "y.wav")]) == 0
+    assert f"The file names the voice {name}: {advice} --speaker" in capsys.readouterr().out
+
+
+def test_a_voice_in_comfyuis_folder_is_found_by_its_name(first, tmp_path, monkeypatch):
+    """Of the ComfyUI around the pack; Suno's names, which are files there once the node has fetched them."""
+    say = ["Hello there.", "--max-seconds", "1", "-o", str(tmp_path / "x.wav"), "--speaker", "v2/en_speaker_6"]
+    assert main(say) == 2
+    monkeypatch.setattr("bark_engine.library.places._PACK", tmp_path / "custom_nodes" / "pack")
+    voices = tmp_path / "models" / "bark" / "speakers" / "v2"
+    voices.mkdir(parents=True)
+    shutil.copyfile(nano_folder() / "speakers" / "low.npz", voices / "en_speaker_6.npz")
+    assert main(say) == 0
 
 
 def test_decode_takes_files_that_say_no_family_for_those_of_the_models(first, tmp_path):

@@ -7,6 +7,7 @@ import os
 import pickle
 import struct
 import tempfile
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,19 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from bark_engine import BarkFileError, BarkInputError, FineTokens, SemanticTokens, SpeakerPrompt
+from bark_engine import (
+    BarkFileError,
+    BarkInputError,
+    CoarseSampling,
+    FineSampling,
+    FineTokens,
+    SemanticTokens,
+    SpeakerPrompt,
+)
 from bark_engine.keep import About, Take, finish, load_take, load_tokens, save_tokens
 from bark_engine.keep.finish import missing_stages
 from bark_engine.keep.shelf import Shelf, find_file, list_names
+from bark_engine.library.places import nano_folder
 from bark_engine.speaker import KEYS
 from support.takes import ABOUT, codes, random_take
 from support.tiny_models import prompt_arrays
@@ -216,6 +226,7 @@ BAD: dict[str, tuple[bytes, str]] = {
     "a seed with NaN": (header({**SUNO, "seed": '{"fine": NaN}'}, TWO, bytes(8)), "NaN is no JSON"),
     "a nested bomb": (header({**SUNO, "sampling": "[" * 100_000}, TWO, bytes(8)), "valid JSON"),
     "sampling of no stage": (header({**SUNO, "sampling": '{"x": {}}'}, TWO, bytes(8)), "some of the stages"),
+    "an endless knob": (header({**SUNO, "sampling": '{"fine": {"x": 1%s}}' % ("0" * 400)}, TWO, bytes(8)), "finite"),
     "an endless text": (header({**SUNO, "text": "a" * 100_001}, TWO, bytes(8)), "100,001 characters"),
     "numbers as metadata": (header({"family": 7}, TWO, bytes(8)), "damaged or cut short"),
     "half a zip": (b"PK\x03\x04" + bytes(60), "damaged or incomplete"),
@@ -414,6 +425,46 @@ def test_the_seed_of_a_stage_goes_before_that_of_the_words(spoken: Any) -> None:
     whole, _ = finish(bark, take)
     assert whole.fine == bark.coarse_to_fine(speech.coarse, seed=9)
     assert finish(bark, take, seed=3)[0].fine == speech.fine
+
+
+def test_what_is_finished_tells_how(spoken: Any) -> None:
+    """Of a file that says nothing, as much as is known now."""
+    bark, speech = spoken
+    voice = bark_voice("low")
+    whole, _ = finish(bark, Take(semantic=speech.semantic, about=About(version="")), voice, np.int64(7))  # type: ignore[arg-type]
+    knobs = {"coarse": asdict(CoarseSampling()), "fine": asdict(FineSampling())}
+    seeds = {"coarse": 7, "fine": 7}
+    assert whole.about == About(speaker="low", models="nano", seed=seeds, sampling=knobs, version="")
+    again, _ = finish(bark, Take(coarse=whole.coarse, about=whole.about), voice)
+    assert again == Take(coarse=whole.coarse, fine=whole.fine)
+    assert again.about == whole.about
+    fine = Take(fine=whole.fine, about=ABOUT)
+    assert finish(bark, fine, voice, 7)[0].about == ABOUT
+
+
+def test_what_stages_do_not_have_in_common_is_not_told_of_all(spoken: Any) -> None:
+    bark, speech = spoken
+    about = About(text="Hello.", speaker="nano/high", models="large", seed={"semantic": 3, "coarse": 1, "fine": 2})
+    made = finish(bark, Take(coarse=speech.coarse, about=about), bark_voice("low"), seed=8)[0].about
+    assert (made.text, made.speaker, made.models) == ("Hello.", "", "")
+    assert made.seed == {"semantic": 3, "coarse": 1, "fine": 8}
+    assert set(made.sampling) == {"fine"}
+    without = finish(bark, Take(coarse=speech.coarse, about=about))[0].about
+    assert without.speaker == "nano/high"  # a stage without a voice says nothing of one, as in a graph
+    nameless = replace(bark_voice("low"), name="\udc80")
+    assert finish(bark, Take(coarse=speech.coarse), nameless)[0].about.speaker == ""
+
+
+@pytest.mark.parametrize("wrong", [{"speaker": "low"}, {"seed": -1}, {"fine": CoarseSampling()}, {"fine": {}}])
+def test_what_no_stage_takes_is_refused_in_its_words(spoken: Any, wrong: dict[str, Any]) -> None:
+    bark, speech = spoken
+    with pytest.raises(BarkInputError, match=r"must be a SpeakerPrompt|^seed must be|This stage takes FineSampling"):
+        finish(bark, Take(coarse=speech.coarse), **wrong)
+
+
+def bark_voice(name: str) -> SpeakerPrompt:
+    """One of nano's voices."""
+    return SpeakerPrompt.load(nano_folder() / "speakers" / f"{name}.npz")
 
 
 def test_models_of_another_family_are_refused(spoken: Any) -> None:

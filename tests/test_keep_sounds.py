@@ -24,6 +24,7 @@ from bark_engine import Bark, BarkFileError, BarkInputError
 from bark_engine.audio_files import FORMATS, save_audio
 from bark_engine.keep import load_take, read_sound, read_tokens, tokens_tag
 from bark_engine.keep import sound_file as sound_file_module
+from bark_engine.keep.sound_file import is_sound
 from support.sound import read_sound as read_by_pyav
 from support.takes import ABOUT, random_take
 
@@ -57,6 +58,15 @@ def test_tokens_come_back_from_every_format(tmp_path: Path, file_format: str) ->
     for take in (read_tokens(path), load_take(path), read_sound(path).take):
         assert take == TAKE
         assert take.about == ABOUT
+
+
+def test_paths_may_be_texts(tmp_path: Path, file_format: str) -> None:
+    path = str(tmp_path / f"a{FORMATS[file_format].suffix}")
+    save_audio(path, tone(), RATE, file_format, metadata=tokens_tag(TAKE))
+    assert is_sound(path)
+    assert read_tokens(path) == read_sound(path).take == TAKE
+    with pytest.raises(BarkFileError, match="There is no file"):
+        is_sound(path + "x")
 
 
 @pytest.mark.parametrize("kinds", ["s", "c", "f", "sf"])

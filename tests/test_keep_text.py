@@ -269,5 +269,21 @@ def test_about_is_plain_json_and_its_own() -> None:
     assert About.from_json({"unknown": 1}, "x") == About(version="")
 
 
+def test_numbers_of_numpy_are_kept_as_plain_ones() -> None:
+    knobs = {"temperature": np.float32(0.5), "max_history": np.uint16(60), "early_stop": np.bool_(True), "top_k": None}
+    about = About(seed={"fine": np.uint64(2**64 - 1)}, sampling={"coarse": knobs})  # type: ignore[arg-type, dict-item]
+    assert {stage: type(seed) for stage, seed in about.seed.items()} == {"fine": int}
+    kept = about.sampling["coarse"]
+    assert [type(value) for value in kept.values()] == [float, int, bool, type(None)]
+    assert About.from_json(json.loads(json.dumps(about.to_json())), "x") == about
+    for wrong in (
+        {"seed": {"fine": np.float64(1)}},
+        {"seed": {"fine": np.True_}},
+        {"sampling": {"fine": {"a": np.nan}}},
+    ):
+        with pytest.raises(BarkInputError, match="About a take"):
+            About(**wrong)  # type: ignore[arg-type]
+
+
 def test_the_version_is_the_packages() -> None:
     assert f'\nversion = "{VERSION}"\n' in (PACK / "pyproject.toml").read_text(encoding="utf-8")

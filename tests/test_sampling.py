@@ -1,6 +1,9 @@
 """Logits to tokens: each filter against a slow twin and Suno's own lines, and every knob's limits."""
 
+import json
 import math
+from dataclasses import asdict
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -149,12 +152,35 @@ def test_allowed(kind: type, knobs: dict[str, Any]) -> None:
     assert all(getattr(made, knob) == value for knob, value in knobs.items())
 
 
+PLAIN: list[tuple[type, dict[str, Any], dict[str, Any]]] = [
+    (SemanticSampling, {"temperature": np.float32(0.5), "top_k": np.int64(7)}, {"temperature": 0.5, "top_k": 7}),
+    (SemanticSampling, {"top_p": Fraction(1, 4), "early_stop": np.bool_(False)}, {"top_p": 0.25, "early_stop": False}),
+    (SemanticSampling, {"min_eos_p": np.float16(0.5), "max_seconds": np.int8(3)}, {"min_eos_p": 0.5, "max_seconds": 3}),
+    (CoarseSampling, {"max_history": np.uint16(60), "window": 10}, {"max_history": 60, "window": 10}),
+    (CoarseSampling, {"max_history": np.uint8(60), "window": 500}, {"max_history": 60, "window": 500}),
+    (FineSampling, {"temperature": Fraction(1, 2), "pad": np.bool_(True)}, {"temperature": 0.5, "pad": True}),
+]
+
+
+@pytest.mark.parametrize(("kind", "knobs", "wanted"), PLAIN)
+def test_other_numbers_become_plain_ones(kind: type, knobs: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Numpy's would wrap around in the stages' sums, and no file could hold them."""
+    made = kind(**knobs)
+    for knob, value in wanted.items():
+        assert getattr(made, knob) == value
+        assert type(getattr(made, knob)) is type(value)
+    assert json.loads(json.dumps(asdict(made))) == asdict(made)
+
+
 REFUSED: list[tuple[type, dict[str, Any], str]] = [
     (SemanticSampling, {"temperature": -0.1}, "Semantic temperature must be a number of 0 or more, or None.*-0.1 was"),
     (SemanticSampling, {"temperature": math.nan}, "temperature.*nan was given"),
     (SemanticSampling, {"temperature": math.inf}, "temperature.*inf was given"),
     (SemanticSampling, {"temperature": 10**400}, "temperature must be a number of 0 or more"),
     (SemanticSampling, {"temperature": "0.7"}, "temperature.*'0.7' was given"),
+    (SemanticSampling, {"temperature": Fraction(10**400)}, "temperature must be a number of 0 or more"),
+    (SemanticSampling, {"temperature": np.True_}, "temperature.*True was given"),
+    (SemanticSampling, {"early_stop": np.int64(1)}, "early_stop must be True or False; 1 was given"),
     (SemanticSampling, {"temperature": True}, "temperature.*True was given"),
     (SemanticSampling, {"top_k": 0}, r"top_k must be a whole number of 1 or more, or None \(off\); 0 was given"),
     (SemanticSampling, {"top_k": -3}, "top_k.*-3 was given"),

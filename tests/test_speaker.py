@@ -4,6 +4,7 @@ import contextlib
 import errno
 import io
 import os
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ from hypothesis import strategies as st
 
 from bark_engine.coarse import trim_history
 from bark_engine.errors import BarkFileError, BarkInputError
-from bark_engine.speaker import KEYS, SpeakerPrompt, require_speaker
-from bark_engine.spec import SUNO
+from bark_engine.speaker import KEYS, SpeakerPrompt, check_stretch, require_speaker
+from bark_engine.spec import SUNO, BarkSpec, register_family
 from bark_engine.tokens import CoarseTokens, FineTokens, SemanticTokens
 from support.suno_reference import load_suno
 from support.tiny_models import as_speaker, prompt_arrays, prompt_folder, shipped_prompt
@@ -154,6 +155,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "fine None": ({**ARRAYS, KEYS[2]: None}, "fine_prompt.npy cannot be used"),
     "nothing": ({}, "It holds nothing"),
     "wrong ratio": ({**ARRAYS, KEYS[1]: ARRAYS[KEYS[1]][:, :60]}, "60 frames for 50 tokens"),
+    "short fine": ({**ARRAYS, KEYS[2]: ARRAYS[KEYS[2]][:, :3]}, "1.50 fine frames .* 3 frames for 50 tokens"),
     "semantic rank": ({**ARRAYS, KEYS[0]: ARRAYS[KEYS[0]][None]}, r"shape \[T\].*\[1, 50\]"),
     "coarse rank": ({**ARRAYS, KEYS[1]: ARRAYS[KEYS[1]][0]}, r"shape \[2, F\]"),
     "eight coarse rows": ({**ARRAYS, KEYS[1]: ARRAYS[KEYS[2]]}, r"shape \[2, F\].*\[8, 75\]"),
@@ -297,10 +299,35 @@ def test_made_from_parts() -> None:
     require_speaker(None)
 
 
+def test_the_number_of_frames_that_is_named_can_be_used() -> None:
+    """Below ten tokens the rounding to one decimal leaves no number for some of them."""
+    hopeless = []
+    for count in range(1, 40):
+        arrays = [np.zeros(count, int), np.zeros((2, 200), int), np.zeros((8, 200), int)]
+        with pytest.raises(BarkInputError, match="200 frames for") as caught:
+            SpeakerPrompt(*arrays)  # type: ignore[arg-type]
+        if named := re.search(rf" {count} tokens go with (\d+) frames", str(caught.value)):
+            frames = int(named[1])
+            SpeakerPrompt(arrays[0], arrays[1][:, :frames], arrays[2][:, :frames])  # type: ignore[arg-type]
+        else:
+            assert "too short" in str(caught.value)
+            assert "use 10 tokens or more" in str(caught.value)
+            hopeless.append(count)
+    assert hopeless == [1, 3, 5, 7, 9]
+
+
+def test_the_ratio_of_a_family_waits_until_it_is_known() -> None:
+    arrays = (np.zeros(10, int), np.zeros((2, 20), int), np.zeros((8, 20), int))
+    speaker = SpeakerPrompt(*arrays, family="speaker_test_late")  # type: ignore[arg-type]
+    spec = register_family(BarkSpec(family="speaker_test_late", semantic_rate=37.5))
+    check_stretch(speaker, spec)
+    assert SpeakerPrompt(*arrays, family="speaker_test_late") == speaker  # type: ignore[arg-type]
+    with pytest.raises(BarkInputError, match=r"about 1\.50 coarse frames"):
+        check_stretch(speaker, SUNO)
+
+
 def test_one_semantic_token_is_too_short() -> None:
     """Suno's slice [-0:] would then keep the whole history; a ratio that fits needs another family."""
-    from bark_engine.spec import BarkSpec, register_family
-
     register_family(BarkSpec(family="speaker_test_slow", semantic_rate=37.5))
     arrays = (np.zeros(1, int), np.zeros((2, 2), int), np.zeros((8, 2), int))
     with pytest.raises(BarkInputError, match="too short"):

@@ -6,9 +6,10 @@ from typing import Any
 
 from ..bark import Bark
 from ..checkpoint.layouts import STAGES
+from ..errors import BarkInputError
 from ..library.model_sets import find_or_download
-from ..library.places import downloads_folder
-from ..library.speakers import find_speaker
+from ..library.places import SPEAKERS_FOLDER, downloads_folder, own_roots
+from ..library.speakers import find_speaker, speaker_file
 from ..precision import PRECISIONS
 from ..speaker import SpeakerPrompt
 from .bar import Bar
@@ -65,4 +66,14 @@ def voice(wanted: str | None, bark: Bark, download: bool) -> SpeakerPrompt | Non
         return None
     if wanted.lower().endswith(".npz"):
         return SpeakerPrompt.load(wanted, family=bark.spec.family)
-    return find_speaker(wanted, folders=[downloads_folder() / "speakers"], download=download, family=bark.spec.family)
+    folders = [root / SPEAKERS_FOLDER for root in own_roots()]
+    return find_speaker(wanted, folders=folders, download=download, family=bark.spec.family)
+
+
+def is_voice(name: str) -> bool:
+    """Whether `voice` knows it as the name of a voice, rather than as that of a file, or not at all."""
+    try:
+        speaker_file(name, [])
+    except BarkInputError:
+        return False
+    return not name.lower().endswith(".npz")

@@ -4,13 +4,13 @@ It is plain JSON in every file, and is never trusted: what comes from a file is 
 """
 
 import json
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import BarkFileError, BarkInputError
-from ..sampling import MAX_SEED
+from ..sampling import MAX_SEED, plain
 from ..text import HALF_CHARACTER
 from ..tokens import KINDS
 from ..version import VERSION
@@ -29,7 +29,8 @@ class About:
     """What is known of how tokens were made; all of it may be missing.
 
     text: what was said. speaker: the name of the voice. models: the name of the set of models. seed: stage → seed.
-    sampling: stage → knob → value. The stages are "semantic", "coarse" and "fine". version: of the engine.
+    sampling: stage → knob → value. The stages are "semantic", "coarse" and "fine". version: of the engine. Numbers of
+    numpy become Python's own.
 
     Raises BarkInputError for anything that is not of that kind.
     """
@@ -99,7 +100,7 @@ def _by_stage(name: str, values: Any) -> dict[str, Any]:
 
 
 def _seeds(values: Any) -> dict[str, int]:
-    seeds = _by_stage("seed", values)
+    seeds = {stage: plain(seed) for stage, seed in _by_stage("seed", values).items()}
     for seed in seeds.values():
         if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed <= MAX_SEED:
             raise BarkInputError(f"About a take, each seed must be a whole number of 0 … 2⁶⁴ − 1, not {seed!r:.40}.")
@@ -113,9 +114,11 @@ def _samplings(values: Any) -> dict[str, dict[str, Knob]]:
             raise BarkInputError(
                 f"About a take, the sampling of a stage must be at most {MAX_KNOBS} knobs with values."
             )
-        for knob, value in knobs.items():
+        own = {knob: plain(value) for knob, value in knobs.items()}
+        for knob, value in own.items():
             _check_text("the name of a knob", knob, MAX_NAME_CHARACTERS)
-            if not (value is None or (isinstance(value, (int, float)) and math.isfinite(value))):
+            # Compared, because math.isfinite cannot be asked about a whole number beyond all floats.
+            if not (value is None or (isinstance(value, (int, float)) and abs(value) <= sys.float_info.max)):
                 raise BarkInputError(f"About a take, the knob {knob!r:.40} must be a finite number, not {value!r:.40}.")
-        samplings[stage] = dict(knobs)
+        samplings[stage] = own
     return samplings

@@ -7,6 +7,7 @@ read here; the other formats by PyAV, which is imported when such a file is met.
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,17 +44,19 @@ def tokens_tag(take: Take) -> dict[str, str]:
     return {KEY: to_text(take)}
 
 
-def is_sound(path: Path) -> bool:
+def is_sound(path: str | os.PathLike[str]) -> bool:
     """Whether the first bytes are those of a sound file that can hold tokens. Raises BarkFileError, where none is."""
+    path = Path(path)
     with _readable(path), path.open("rb") as file:
         return file.read(4).startswith(_STARTS)
 
 
-def read_sound(path: Path) -> SoundFile:
+def read_sound(path: str | os.PathLike[str]) -> SoundFile:
     """Sound and tokens. Raises BarkFileError for what is no sound, cut short, or holds tokens that are damaged.
 
     Not every file tells that it was cut: an MP3 without a Xing or Info header and an Ogg file do not.
     """
+    path = Path(path)
     with _readable(path):
         if _is_wav(path):
             wav = open_wav(path)
@@ -63,8 +66,9 @@ def read_sound(path: Path) -> SoundFile:
     return SoundFile(_checked(samples, path), rate, _take_in(metadata, path))
 
 
-def read_tokens(path: Path) -> Take:
+def read_tokens(path: str | os.PathLike[str]) -> Take:
     """The tokens in a sound file, without decoding it. Raises BarkFileError, also where it has none."""
+    path = Path(path)
     with _readable(path):
         metadata = {"comment": open_wav(path).comment} if _is_wav(path) else _by_pyav(path, with_sound=False)[0]
     take = _take_in(metadata, path)
