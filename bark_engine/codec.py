@@ -29,7 +29,7 @@ from .tokens import FineTokens, require_family, require_type
 _PRIVATE_NAME = f"{__package__}._encodec_layers"
 _import_lock = threading.Lock()
 
-PIECE = 2_250  # frames that are worked on at a time, 30 s: twice what Bark says at once
+PIECE = 1_200  # frames that are worked on at a time, 16 s: what Bark says at once, 1,154 frames at most, stays whole
 REACH = 8  # frames before a piece that go through the convolutions again, whose widest kernel looks back six
 
 
@@ -166,11 +166,14 @@ def require_audio(audio: Any) -> None:
 def encode_audio(codec: Codec, audio: Audio, spec: BarkSpec, on_step: OnStep | None = None) -> FineTokens:
     """Mono Audio of any rate → fine tokens of the same sound, one frame per 1/75 s (the last one padded).
 
-    `on_step(done, total)` is called before each layer and may raise to stop. Raises BarkInputError for anything but
-    Audio, and for audio shorter than one frame's reach (1/75 s).
+    `on_step(done, total)` is called before and after resampling and before each layer, and may raise to stop. Raises
+    BarkInputError for anything but Audio, and for audio shorter than one frame's reach (1/75 s).
     """
     require_audio(audio)
+    on_step = on_step or silent
+    on_step(0, 1)  # the layers are not counted yet, but resampling alone can take seconds
     mono = resample(audio, spec.sample_rate).samples
+    on_step(0, 1)
     if len(mono) < spec.hop_length:
         raise BarkInputError(
             f"The audio is {len(mono) / spec.sample_rate * 1000:.1f} ms long; encoding needs at least "
@@ -179,5 +182,5 @@ def encode_audio(codec: Codec, audio: Audio, spec: BarkSpec, on_step: OnStep | N
     weight = codec.quantizer.vq.layers[0]._codebook.embed
     with torch.inference_mode():
         waveform = torch.tensor(mono, device=weight.device)[None, None]  # [1, 1, n]
-        codes = codec.encode(waveform, on_step or silent)[0]
+        codes = codec.encode(waveform, on_step)[0]
     return FineTokens(codes.cpu().numpy(), family=spec.family)

@@ -18,13 +18,14 @@ import torch
 
 from .atomic import replacing
 from .checkpoint import StageFile, weight_bytes
+from .coarse import trim_history
 from .codec import PIECE, CodecShape
 from .fine import plan_windows
 from .graphs import bucket
 from .library.places import cache_folder
 from .many import FINE_ROWS, Request
 from .precision import cache_dtype, name_of
-from .sampling import is_filtered
+from .sampling import MAX_COARSE_HISTORY, is_filtered
 from .spec import BarkSpec
 from .transformer import NetworkShape, cache_bytes
 
@@ -35,7 +36,6 @@ LETTERS_PER_SECOND = 15  # of read English, spaces included; a guess for texts w
 ACTIVATIONS = 14  # widths of float32 that a layer holds for each position of a long pass: its input, three of queries
 # to values, four of MLP before and after GELU, and their copies in another precision
 DECODED_SAMPLES = 5  # filters of float32 for each sample that the codec's widest layers hold at once, source and result
-PREFILL_ROWS = 887  # of a coarse window at its longest: 256 + 1 + 630
 TIMED_STEPS = 12
 TIMED_ROWS = 16  # whose step tells what a further row costs
 
@@ -85,7 +85,7 @@ def estimate(
     spoken = sum(_speech_seconds(request, bark.spec) for request in requests)
     alone = {file.stage: bark.manager.dtype(dtype, device, file) for file in files}
     speed = stored_speed(_key(bark, alone, device))
-    seconds = None if speed is None else _seconds(bark.spec, requests, size, speed)
+    seconds = None if speed is None else _seconds(bark.spec, requests, size, speed, dtypes["coarse"] != torch.float32)
     return Estimate(weights + kept + working, weights, kept + working, spoken, seconds)
 
 
@@ -117,7 +117,8 @@ def working_bytes(
         return 4 * windows * spec.fine_window * (ACTIVATIONS * shape.n_embd + drawn)
     positions = spec.text_positions if file.stage == "text" else spec.coarse_positions
     kept = cache_bytes(shape, positions, cache_dtype(dtype, device, rows))
-    return caches * kept + 4 * PREFILL_ROWS * ACTIVATIONS * shape.n_embd
+    read = max(spec.text_length + 1, _window_positions(MAX_COARSE_HISTORY, spec))
+    return caches * kept + 4 * read * ACTIVATIONS * shape.n_embd
 
 
 def _kept(file: StageFile, dtype: torch.dtype, device: torch.device, rows: int) -> int:
@@ -140,25 +141,42 @@ def _speech_seconds(request: Request, spec: BarkSpec) -> float:
     return min(limit for limit in limits if limit is not None)
 
 
-def _seconds(spec: BarkSpec, requests: Sequence[Request], rows: int, speed: Speed) -> float:
-    """Steps that full batches share, a prefill for each text and window, a pass for each codebook and window."""
+def _seconds(spec: BarkSpec, requests: Sequence[Request], rows: int, speed: Speed, continues: bool) -> float:
+    """Steps that full batches share, a prefill for each text and window, a pass for each codebook and window.
+
+    `continues`: whether coarse windows that only go on further are not read anew.
+    """
     lengths = [_speech_seconds(request, spec) for request in requests]
     coarse = [spec.coarse_codebooks * spec.frame_rate * length for length in lengths]
     tokens = sum(spec.semantic_rate * length for length in lengths) + sum(coarse)
     shared = max(1, min(rows, len(requests)))
     steps = tokens / shared * (speed.step + (shared - 1) * speed.row)
     prefills = len(requests) * (spec.text_length + 1) + sum(
-        math.ceil(count / request.coarse.window) * _window_positions(request, spec)
-        for count, request in zip(coarse, requests, strict=True)
-        if request.speaker is not None
+        _read_in_windows(request, max(1, round(spec.semantic_rate * length)), spec, continues)
+        for length, request in zip(lengths, requests, strict=True)
     )
     windows = sum(len(plan_windows(0, math.ceil(spec.frame_rate * length), spec)) for length in lengths)
     passes = windows * (spec.fine_codebooks - spec.coarse_codebooks)
     return steps + prefills * speed.position + passes * speed.window + sum(lengths) * speed.decoded
 
 
-def _window_positions(request: Request, spec: BarkSpec) -> int:
-    return spec.coarse_semantic_window + 1 + request.coarse.max_history
+def _read_in_windows(request: Request, semantic: int, spec: BarkSpec, continues: bool) -> int:
+    """Positions of all prompts that the coarse stage reads for so many semantic tokens; the rules are `CoarseRow`'s."""
+    sampling = request.coarse
+    past = math.floor(sampling.max_history / spec.coarse_per_semantic)
+    semantic_history, history = trim_history(request.speaker, spec, past)
+    read = 0
+    for step in range(0, spec.coarse_codebooks * spec.frames_for(semantic), sampling.window):
+        now, made = len(semantic_history) + round(step / spec.coarse_per_semantic), len(history) + step
+        as_before = now <= past and made <= sampling.max_history
+        if not (continues and step and as_before):
+            read += _window_positions(min(made, sampling.max_history), spec)
+    return read
+
+
+def _window_positions(history: int, spec: BarkSpec) -> int:
+    """Positions of the prompt of a coarse window with so many tokens of the past."""
+    return spec.coarse_semantic_window + 1 + history
 
 
 # -- speed ---------------------------------------------------------------------------------------------------------
@@ -179,19 +197,24 @@ def measure_speed(bark: "Bark") -> Speed:
 def stored_speed(key: str) -> Speed | None:
     """What was measured for such models on such a device here, or None. A damaged file counts as none."""
     try:
-        return Speed(**json.loads(_file().read_text(encoding="utf-8"))[key])
-    except (OSError, ValueError, KeyError, TypeError):
+        return Speed(**{name: float(value) for name, value in _stored()[key].items()})
+    except (KeyError, AttributeError, ValueError, TypeError):
         return None
 
 
 def _store(key: str, speed: Speed) -> None:
-    try:
-        known = json.loads(_file().read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        known = {}
-    _file().parent.mkdir(parents=True, exist_ok=True)
+    known = _stored()
     with replacing(_file(), "The speed of this machine") as temporary:
         temporary.write_text(json.dumps(known | {key: asdict(speed)}, indent=1) + "\n", encoding="utf-8")
+
+
+def _stored() -> dict[str, Any]:
+    """What the file holds; a damaged one counts as none."""
+    try:
+        known = json.loads(_file().read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return known if isinstance(known, dict) else {}
 
 
 def _file() -> Path:

@@ -6,22 +6,23 @@ within a stage the rows of the batch change as in batch.py, the longest first, s
 
 import gc
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from itertools import islice
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
 from .audio import Audio
-from .batch import OnPass, Row
+from .batch import Row
 from .coarse import CoarseRow
-from .errors import BarkError, BarkInputError
+from .errors import BarkError, BarkInputError, BarkMemoryError
 from .fine import FineRow, fill_windows
 from .graphs import decode_rows
 from .memory import is_out_of_memory
 from .precision import cache_dtype
-from .progress import OnStep, silent
+from .progress import OnStep, Stopped, along, guarded, silent
 from .sampling import CoarseSampling, FineSampling, SemanticSampling, check_seed, require_sampling
 from .semantic import SemanticRow
 from .speaker import SpeakerPrompt
@@ -69,14 +70,31 @@ def say_many(
     """See `Bark.say_many`."""
     if not isinstance(requests, Iterable):
         raise BarkInputError(f"say_many takes many requests, such as a list of them, not {type(requests).__name__}.")
-    check_batch_size(batch_size)
-    return _groups(bark, requests, batch_size, on_step or silent)
+    return _until_stopped(bark, requests, checked_batch_size(batch_size), on_step or silent)
 
 
-def check_batch_size(batch_size: int | None) -> None:
-    """Refuse what is no number of rows (BarkInputError)."""
-    if batch_size is not None and (isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1):
+def checked_batch_size(batch_size: Any) -> int | None:
+    """A number of rows as a plain whole number, or None; refuses what is neither (BarkInputError)."""
+    if batch_size is None:
+        return None
+    if isinstance(batch_size, bool) or not isinstance(batch_size, Integral) or int(batch_size) < 1:
         raise BarkInputError(f"batch_size must be a whole number of 1 or more, or None; {batch_size!r} was given.")
+    return int(batch_size)
+
+
+def _until_stopped(
+    bark: "Bark", requests: Iterable[Request], batch_size: int | None, on_step: OnStep
+) -> Iterator[tuple[int, Speech | BarkError]]:
+    """All groups; what `on_step` raises is never taken for what became of a request, and comes out as it is."""
+    try:
+        yield from _groups(bark, requests, batch_size, guarded(on_step))
+    except Stopped as stop:
+        if isinstance(stop.reason, StopIteration):
+            raise BarkError(
+                "on_step raised StopIteration, which whoever asks for the speeches would take for their end. Raise any "
+                "other exception to stop."
+            ) from stop.reason
+        raise stop.reason from stop.reason.__cause__
 
 
 def _groups(
@@ -126,17 +144,26 @@ def bytes_per_row(bark: "Bark", rows: int, device: torch.device, dtype: str) -> 
     )
 
 
-@dataclass(frozen=True)
 class _Report:
-    """Turns the passes of a group into one count of 1,000 for each request."""
+    """How far each request of a group is on its way, told as one count of 1,000 for each request of all groups."""
 
-    on_step: OnStep
-    first: int
-    group: int
-    requests: int
+    def __init__(self, on_step: OnStep, first: int, group: int, requests: int):
+        self._on_step, self._first, self._requests = on_step, first, requests
+        self._along = [0.0] * group
 
-    def __call__(self, part: float) -> None:
-        self.on_step(round(1_000 * (self.first + self.group * min(part, 1.0))), 1_000 * self.requests)
+    def __call__(self, stage: str, parts: Mapping[int, float]) -> None:
+        """So much (0 … 1) of a stage is done, by the number of the request. Where it is run again, nobody goes back."""
+        for number, part in parts.items():
+            self._along[number] = max(self._along[number], along(stage, part))
+        self.tell()
+
+    def end(self, number: int) -> None:
+        """A request has come to its end, whatever became of it."""
+        self._along[number] = 1.0
+
+    def tell(self) -> None:
+        """Call `on_step`."""
+        self._on_step(round(1_000 * (self._first + sum(self._along))), 1_000 * self._requests)
 
 
 @dataclass(frozen=True)
@@ -154,6 +181,12 @@ class _Group:
 
     def speak(self) -> Iterator[tuple[int, Speech | BarkError]]:
         """All of the group, as they finish."""
+        for number, outcome in self._outcomes():
+            self.report.end(number)
+            yield number, outcome
+        self.report.tell()
+
+    def _outcomes(self) -> Iterator[tuple[int, Speech | BarkError]]:
         semantic = self._semantic(self._texts())
         coarse = self._coarse(semantic)
         for number, outcome in enumerate(coarse):
@@ -162,16 +195,13 @@ class _Group:
         good = [number for number, outcome in enumerate(coarse) if not isinstance(outcome, BarkError)]
         for start in range(0, len(good), FINE_ROWS):
             numbers = good[start : start + FINE_ROWS]
-            part = 0.8 + 0.2 * start / len(good)
-            fine = self._fine(numbers, coarse, part)
-            for number, tokens in zip(numbers, fine, strict=True):
-                audio = tokens if isinstance(tokens, BarkError) else _attempt(self._decode, tokens, part)
-                made: Any = (audio, semantic[number], coarse[number], tokens, self.requests[number].seed)
+            for number, tokens in zip(numbers, self._fine(numbers, coarse, len(numbers)), strict=True):
+                audio = tokens if isinstance(tokens, BarkError) else _attempt(self._decode, number, tokens)
+                made: Any = (audio, semantic[number], coarse[number], tokens, int(self.requests[number].seed))
                 yield number, audio if isinstance(audio, BarkError) else Speech(*made)
-        self.report(1.0)
 
-    def _decode(self, tokens: FineTokens, part: float) -> Audio:
-        return self.bark.decode(tokens, lambda *_: self.report(part))
+    def _decode(self, number: int, tokens: FineTokens) -> Audio:
+        return self.bark.decode(tokens, lambda done, total: self.report("codec", {number: done / total}))
 
     def _texts(self) -> list[Any]:
         """The ids of each text."""
@@ -189,7 +219,7 @@ class _Group:
             return SemanticRow(texts[number], self.bark.spec, request.speaker, request.semantic, request.seed)
 
         lengths = [0 if isinstance(ids, BarkError) else len(ids) for ids in texts]
-        return self._run("text", texts, row, lengths, lambda rows: self.bark.spec.text_positions, 0.0, 0.2)
+        return self._run("text", texts, row, lengths, lambda rows: self.bark.spec.text_positions, _part_of_text)
 
     def _coarse(self, semantic: Sequence[Outcome[SemanticTokens]]) -> list[Outcome[CoarseTokens]]:
         def row(network: CausalTransformer, number: int) -> CoarseRow:
@@ -199,7 +229,7 @@ class _Group:
             return CoarseRow(*given, continues=not network.exact)
 
         lengths = [0 if isinstance(tokens, BarkError) else len(tokens) for tokens in semantic]
-        return self._run("coarse", semantic, row, lengths, lambda rows: max(r.positions for r in rows), 0.2, 0.8)
+        return self._run("coarse", semantic, row, lengths, lambda rows: max(r.positions for r in rows), _part_of_coarse)
 
     def _run(
         self,
@@ -208,10 +238,12 @@ class _Group:
         row_of: Callable[[CausalTransformer, int], Any],
         lengths: Sequence[int],
         positions: Callable[[Sequence[Any]], int],
-        begin: float,
-        end: float,
+        part_of: Callable[[Any], float],
     ) -> list[Any]:
-        """A causal stage for all requests that have come so far; the errors of the others stay where they are."""
+        """A causal stage for all requests that have come so far; the errors of the others stay where they are.
+
+        `part_of` tells how much of the stage is done for a row.
+        """
         outcomes = list(given)
         numbers = [number for number, outcome in enumerate(given) if not isinstance(outcome, BarkError)]
         numbers.sort(key=lambda number: -lengths[number])
@@ -221,7 +253,11 @@ class _Group:
         def job(network: Any, frugal: bool) -> list[Any]:
             def run(size: int) -> list[Any]:
                 rows: list[Row] = [row_of(network, number) for number in numbers]
-                watch = _watch(rows, self.report, begin, end)
+
+                def watch() -> None:
+                    parts = (part_of(one) for one in rows)
+                    self.report(stage, dict(zip(numbers, parts, strict=True)))
+
                 graphs = self.bark.graphs and not frugal
                 failures = decode_rows(network, rows, size, positions(rows), watch, graphs)
                 return [
@@ -236,19 +272,32 @@ class _Group:
             outcomes[number] = made if isinstance(made, BarkError) else made[place]
         return outcomes
 
-    def _fine(self, numbers: Sequence[int], coarse: Sequence[Any], part: float) -> list[Outcome[FineTokens]]:
+    def _fine(self, numbers: Sequence[int], coarse: Sequence[Any], rows: int) -> list[Outcome[FineTokens]]:
+        """The fine stage for some requests, which share its passes; `rows` of them decide the precision.
+
+        Where one of them goes wrong, each is run by itself, so that it fails alone.
+        """
+
         def row(number: int) -> FineRow:
             request = self.requests[number]
             return FineRow(coarse[number], self.bark.spec, request.speaker, request.fine, request.seed)
 
         def job(network: Any, frugal: bool) -> list[FineTokens]:
-            rows = [row(number) for number in numbers]
-            for chosen in ([one] for one in rows) if frugal else (rows,):
-                fill_windows(network, chosen, self.bark.spec, lambda *_: self.report(part))
-            return [one.result() for one in rows]
+            made = {number: row(number) for number in numbers}
+            for chosen in ([number] for number in numbers) if frugal else (numbers,):
 
-        made = _attempt(self.bark.run_stage, "fine", job, len(numbers))
-        return [made] * len(numbers) if isinstance(made, BarkError) else list(made)
+                def watch(done: int, total: int, chosen: Sequence[int] = chosen) -> None:
+                    self.report("fine", dict.fromkeys(chosen, done / total))
+
+                fill_windows(network, [made[number] for number in chosen], self.bark.spec, watch)
+            return [one.result() for one in made.values()]
+
+        made = _attempt(self.bark.run_stage, "fine", job, rows, len(numbers))
+        if not isinstance(made, BarkError):
+            return list(made)
+        if len(numbers) == 1 or isinstance(made, BarkMemoryError):  # which was tried one by one already
+            return [made] * len(numbers)
+        return [outcome for number in numbers for outcome in self._fine([number], coarse, rows)]
 
 
 def _with_fewer_rows(run: Callable[[int], T], rows: int) -> T:
@@ -265,9 +314,14 @@ def _with_fewer_rows(run: Callable[[int], T], rows: int) -> T:
     return run(1)
 
 
-def _watch(rows: Sequence[Row], report: _Report, begin: float, end: float) -> OnPass:
-    """An `on_pass` that reports how many of the rows are finished."""
-    return lambda: report(begin + (end - begin) * sum(row.finished for row in rows) / len(rows))
+def _part_of_text(row: SemanticRow) -> float:
+    """How much of the text stage is done, 0 … 1, of the longest that this speech can become."""
+    return 1.0 if row.finished else len(row.tokens) / (len(row.tokens) + row.ahead)
+
+
+def _part_of_coarse(row: CoarseRow) -> float:
+    """How much of the coarse stage is done, 0 … 1."""
+    return row.step / row.total
 
 
 def _attempt(job: Callable[..., T], *given: Any) -> Outcome[T]:

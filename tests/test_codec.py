@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from bark_engine.audio import Audio, resample
-from bark_engine.codec import Codec, CodecShape, decode_fine, encode_audio
+from bark_engine.codec import PIECE, Codec, CodecShape, decode_fine, encode_audio
 from bark_engine.errors import BarkInputError
 from bark_engine.spec import SUNO
 from bark_engine.tokens import CoarseTokens, FineTokens
@@ -129,6 +129,35 @@ def test_encoding_at_any_rate(rate: int) -> None:
     assert fine.frames == 75
 
 
+@pytest.mark.parametrize(("calls", "resampled"), [(1, False), (2, True)])
+def test_encoding_can_be_stopped_before_and_after_resampling(
+    calls: int, resampled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which can take as long as what comes after it."""
+    done: list[str] = []
+    ours = Codec(CodecShape(filters=4, dimension=8, codebooks=8)).eval()
+
+    def noted(audio: Audio, rate: int) -> Audio:
+        done.append("resampled")
+        return resample(audio, rate)
+
+    def stop(number: int, total: int) -> None:
+        done.append(f"{number} of {total}")
+        if sum("of" in what for what in done) == calls:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("bark_engine.codec.resample", noted)
+    monkeypatch.setattr(ours, "encode", lambda *_: done.append("encoded"))
+    with pytest.raises(KeyboardInterrupt):
+        encode_audio(ours, Audio(waveform(16_000), 16_000), SUNO, stop)
+    assert done == ["0 of 1", *(["resampled", "0 of 1"] if resampled else [])]
+
+
+def test_what_bark_says_at_once_is_one_piece() -> None:
+    """A longer sound can be stopped between pieces; one of Bark's own has no seams."""
+    assert SUNO.frames_for(SUNO.max_semantic) <= PIECE <= 16 * SUNO.frame_rate
+
+
 @pytest.mark.parametrize("rate", [11_025, 16_000, 44_100, 48_000])
 def test_resampling_keeps_a_tone(rate: int) -> None:
     tone = np.sin(2 * np.pi * 440 * np.arange(rate) / rate)
@@ -161,6 +190,9 @@ def test_resampling_to_the_same_rate_is_the_same_object() -> None:
         ("abc", 24_000, "floating point in −1 … 1, not <U3"),
         ([[0.0], [0.0, 1.0]], 24_000, "an array of samples"),
         (np.array([1e300]), 24_000, "NaN or infinite"),
+        (torch.zeros(5, dtype=torch.int16), 24_000, "floating point in −1 … 1, not int16"),
+        (torch.zeros(5, dtype=torch.bool), 24_000, "floating point in −1 … 1, not bool"),
+        (torch.zeros(5, dtype=torch.complex64), 24_000, "floating point in −1 … 1, not complex64"),
     ],
 )
 def test_audio_that_is_none(samples: Any, rate: Any, sentence: str) -> None:

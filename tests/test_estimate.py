@@ -1,22 +1,30 @@
 """What requests will cost: bytes against what is really there, seconds against sums by hand, and nothing loaded."""
 
+import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from bark_engine import (
     Bark,
+    BarkFileError,
     BarkInputError,
+    CoarseSampling,
     ModelManager,
     Request,
     SemanticSampling,
+    SemanticTokens,
     SpeakerPrompt,
     Speed,
     graphs,
 )
 from bark_engine import estimate as module
 from bark_engine.checkpoint import StageFile, load_stage
+from bark_engine.coarse import CoarseRow
 from bark_engine.estimate import LETTERS_PER_SECOND
 from bark_engine.many import bytes_per_row
 from bark_engine.transformer import KeyValueCache, RowCache
@@ -114,14 +122,42 @@ def test_seconds_are_the_sum_of_the_parts(bark: Bark, monkeypatch: pytest.Monkey
     tokens = 2 * (spec.semantic_rate + 2 * spec.frame_rate)
     prefill = 0.001 * (spec.text_length + 1)
     rest = prefill + 6 * 7.0 + 2 * 0.5
-    assert bark.estimate([request(2)]).seconds == pytest.approx(tokens + rest)
-    both = bark.estimate([request(2)] * 2, batch_size=2).seconds
-    assert both == pytest.approx(tokens * 1.1 + 2 * rest)
+    first = 0.001 * (256 + 1)  # and all windows after it only go on further
+    assert bark.estimate([request(2)], "bfloat16").seconds == pytest.approx(tokens + rest + first)
+    both = bark.estimate([request(2)] * 2, "bfloat16", batch_size=2).seconds
+    assert both == pytest.approx(tokens * 1.1 + 2 * (rest + first))
+    windows = 0.001 * (5 * (256 + 1) + 60 + 120 + 180 + 240)  # 300 coarse tokens in windows of 60, each read anew
+    assert bark.estimate([request(2)], "float32").seconds == pytest.approx(tokens + rest + windows)
     voice = SpeakerPrompt.load(LOW_VOICE, spec.family)
-    windows = 5 * 0.001 * (256 + 1 + 630)  # 300 coarse tokens in windows of 60, each read anew
-    assert bark.estimate([request(2, speaker=voice)]).seconds == pytest.approx(tokens + rest + windows)
+    told = bark.estimate([request(2, speaker=voice)], "float32").seconds
+    assert told == pytest.approx(tokens + rest + windows + 0.001 * 5 * 278)  # whose tokens are in front of all windows
     asked = SemanticSampling(max_seconds=1.0)
     assert bark.estimate([request(2, semantic=asked)]).speech_seconds == 1.0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("speaker", [None, SpeakerPrompt.load(LOW_VOICE, "nano")], ids=["no voice", "a voice"])
+@pytest.mark.parametrize("sampling", [CoarseSampling(), CoarseSampling(max_history=100, window=77)])
+@pytest.mark.parametrize("seconds", [1, 4, 8, 12])
+def test_positions_are_those_that_the_coarse_stage_reads(
+    bark: Bark,
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: float,
+    sampling: CoarseSampling,
+    speaker: SpeakerPrompt | None,
+    dtype: str,
+) -> None:
+    """Against the stage's own row, walked through from the first token to the last."""
+    monkeypatch.setattr(module, "stored_speed", lambda key: Speed(0.0, 0.0, 1.0, 0.0, 0.0))
+    tokens = SemanticTokens(np.zeros(round(seconds * bark.spec.semantic_rate), int), bark.spec.family)
+    row = CoarseRow(tokens, bark.spec, speaker, sampling, 0, continues=dtype != "float32")
+    network: Any = SimpleNamespace(embed=lambda ids: ids, lm_head=SimpleNamespace(weight=torch.zeros(1)))
+    read = bark.spec.text_length + 1
+    while not row.finished:
+        if row.wants_prompt:
+            read += row.prompt(network).shape[1]
+        row.accept(0)
+    assert bark.estimate([request(seconds, speaker=speaker, coarse=sampling)], dtype).seconds == read
 
 
 def test_speed_is_measured_once_and_kept(bark: Bark, tmp_path: Path) -> None:
@@ -133,8 +169,22 @@ def test_speed_is_measured_once_and_kept(bark: Bark, tmp_path: Path) -> None:
     again = Bark.load("nano", manager=ModelManager(), device="cpu").estimate([request(3)])
     assert again == told
     assert bark.estimate([request(3)], dtype="int8").seconds is None, "another precision was not measured"
-    (tmp_path / "bark_engine" / "speed.json").write_text("{")
-    assert bark.estimate([request(3)]).seconds is None
+    kept = tmp_path / "bark_engine" / "speed.json"
+    (key,) = json.loads(kept.read_text())
+    for damaged in ("{", "[]", "7", "[" * 100_000, json.dumps({key: []}), json.dumps({key: {"step": "fast"}})):
+        kept.write_text(damaged)
+        assert bark.estimate([request(3)]).seconds is None
+        module._store(key, speed)
+        assert module.stored_speed(key) == speed, "it is no worse than a missing one"
+
+
+def test_a_speed_that_cannot_be_kept_is_a_sentence(bark: Bark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for timed in ("_time_fine", "_time_codec"):
+        monkeypatch.setattr(module, timed, lambda *_: 1.0)
+    monkeypatch.setattr(module, "_time_causal", lambda *_: (1.0, 1.0))
+    (tmp_path / "bark_engine").write_text("a file where the folder would be")
+    with pytest.raises(BarkFileError, match="The speed of this machine could not be saved as"):
+        bark.measure_speed()
 
 
 def test_a_speed_is_one_for_batches_that_auto_runs_in_another_precision(monkeypatch: pytest.MonkeyPatch) -> None:

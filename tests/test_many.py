@@ -26,12 +26,13 @@ from bark_engine import (
     Speech,
 )
 from bark_engine import many as many_module
+from bark_engine import spec as spec_module
 from bark_engine.batch import run_rows
 from bark_engine.checkpoint import StageFile
 from bark_engine.coarse import CoarseRow, generate_coarse
 from bark_engine.fine import FineRow, fill_windows, generate_fine
 from bark_engine.many import bytes_per_row, rows_that_fit
-from bark_engine.progress import silent
+from bark_engine.progress import along, silent
 from bark_engine.semantic import SemanticRow, generate_semantic
 from bark_engine.spec import SUNO
 from bark_engine.text import text_to_ids
@@ -293,6 +294,70 @@ def test_it_counts_a_thousand_for_each_and_can_be_stopped(bark: Bark) -> None:
     assert len(dict(bark.say_many(requests[:1]))) == 1, "stopped in the middle, and still whole"
 
 
+def test_the_count_of_a_batch_never_stands_still(bark: Bark) -> None:
+    """Rows of equal length, which all end at once: in every stage the count moves with their tokens and passes."""
+    sampling = SemanticSampling(max_seconds=0.5, early_stop=False)
+    seen: list[int] = []
+    requests = [Request("Hello.", seed=number, semantic=sampling) for number in range(4)]
+    assert len(dict(bark.say_many(requests, 4, lambda done, total: seen.append(done)))) == 4
+    assert seen == sorted(seen)
+    assert (seen[0], seen[-1]) == (0, 4_000)
+    for stage, parts in (("text", 20), ("coarse", 60), ("fine", 6), ("codec", 8)):
+        begin, end = 4_000 * along(stage, 0), 4_000 * along(stage, 1)
+        inside = [begin, *(count for count in seen if begin < count < end), end]
+        assert len(inside) > parts
+        assert max(np.diff(inside)) <= (end - begin) / parts + 1
+
+
+@pytest.mark.parametrize("reason", [BarkError("enough"), BarkInputError("no"), MemoryError(), ValueError("full")])
+@pytest.mark.parametrize("limit", [0, 300, 1_000, 1_700, 1_970])
+def test_whatever_on_step_raises_comes_out_as_it_is(bark: Bark, reason: Exception, limit: int) -> None:
+    """In every stage: it is neither what became of a request nor memory that ran out."""
+    asked: list[int] = []
+
+    def stop(done: int, total: int) -> None:
+        asked.append(done)
+        if done >= limit:
+            raise reason
+
+    with pytest.raises(type(reason)) as raised:
+        list(bark.say_many([short(1), short(2)], batch_size=2, on_step=stop))
+    assert raised.value is reason
+    assert sum(done >= limit for done in asked) == 1
+
+
+def test_the_end_of_an_iteration_is_not_how_on_step_stops_one(bark: Bark) -> None:
+    def stop(done: int, total: int) -> None:
+        raise StopIteration
+
+    with pytest.raises(BarkError, match=r"on_step raised StopIteration.*Raise any other exception to stop"):
+        list(bark.say_many([short(1), short(2)], on_step=stop))
+
+
+def test_whole_numbers_of_numpy_are_plain_ones_from_here_on(bark: Bark) -> None:
+    sizes: Any = np.int64(2), np.uint8(2)
+    for size in sizes:
+        got = dict(bark.say_many([short(1, seed=np.int64(7)), short(2)], batch_size=size))
+        assert [type(got[0].seed), got[0].seed] == [int, 7]  # type: ignore[union-attr]
+        told = bark.estimate([short(1)] * 3, batch_size=size)
+        assert told == bark.estimate([short(1)] * 3, batch_size=2)
+        assert {type(told.bytes), type(told.working)} == {int}
+
+
+def test_a_voice_with_ids_that_the_models_lack_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of a family that was not known when it was made: nobody could tell then that its ids are none."""
+    nano = Bark.load("nano")
+    with monkeypatch.context() as before:
+        before.delitem(spec_module._families, "nano")
+        given: Any = np.arange(40) + 200, np.zeros((2, 60), int), np.zeros((8, 60), int)  # nano has 204 semantic ids
+        voice = SpeakerPrompt(*given, name="old", family="nano")
+    few = SemanticSampling(max_seconds=0.1)
+    got = dict(nano.say_many([Request("Hello.", voice, semantic=few), Request("Hello.", semantic=few)]))
+    assert isinstance(got[0], BarkInputError)
+    assert "The semantic tokens of the speaker prompt 'old' must lie in 0 … 203" in str(got[0])
+    assert isinstance(got[1], Speech)
+
+
 def test_the_batch_size_is_checked_at_once_and_chosen_by_memory(bark: Bark, monkeypatch: pytest.MonkeyPatch) -> None:
     for size in (0, -1, 1.5, True):
         with pytest.raises(BarkInputError, match="batch_size must be a whole number"):
@@ -348,6 +413,30 @@ def test_a_batch_for_which_memory_runs_out_gets_smaller(monkeypatch: pytest.Monk
     got = dict(bark.say_many(requests, batch_size=8))
     assert tried == [8, 4, 2] * 2  # two stages
     assert all(got[number].fine == wanted[number].fine for number in range(8))  # type: ignore[union-attr]
+
+
+def test_what_fails_in_the_fine_stage_fails_alone(bark: Bark, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its neighbours shared their passes with it, and get what they get without it."""
+
+    class Broken(FineRow):
+        def __init__(self, coarse: CoarseTokens, spec: Any, speaker: Any, sampling: FineSampling, seed: int):
+            super().__init__(coarse, spec, speaker, sampling, seed)
+            self.seed = seed
+
+        def take(self, number: int, codebook: int, logits: torch.Tensor) -> torch.Tensor:
+            if self.seed == 2 and codebook == 4:
+                raise BarkError("no code")
+            return super().take(number, codebook, logits)
+
+    requests = [short(number, fine=FineSampling(pad=False)) for number in range(4)]
+    wanted = dict(bark.say_many(requests, batch_size=4))
+    monkeypatch.setattr(many_module, "FineRow", Broken)
+    counts: list[int] = []
+    got = dict(bark.say_many(requests, batch_size=4, on_step=lambda done, total: counts.append(done)))
+    assert [str(got[2]), len(got)] == ["no code", 4]
+    assert all(got[number].fine == wanted[number].fine for number in (0, 1, 3))  # type: ignore[union-attr]
+    assert counts == sorted(counts), "what is done again is not counted back"
+    assert counts[-1] == 4_000
 
 
 def test_what_fails_late_fails_alone(bark: Bark, monkeypatch: pytest.MonkeyPatch) -> None:
