@@ -44,15 +44,16 @@ class SaveAudio(io.ComfyNode):
                     "filename_prefix",
                     default="audio/bark",
                     display_name="filename prefix",
-                    tooltip="Name and folders inside the output folder; a number is added. Knows ComfyUI's tokens, "
-                    "such as %year%-%month%-%day% and %batch_num%.",
+                    tooltip="Name and folders inside the output folder; a number is added. Knows %year%, %month%, "
+                    "%day%, %hour%, %minute%, %second% and %batch_num%; ComfyUI's other tokens are refused.",
                 ),
                 io.Combo.Input(
                     "format",
                     options=list(FORMATS),
                     default="flac",
                     display_name="format",
-                    tooltip="flac: lossless and small. wav: for audio editors. mp3, opus: smallest, lossy.",
+                    tooltip="flac: lossless and small, 16-bit or 24-bit. wav: for audio editors. mp3, opus: smallest, "
+                    "lossy.",
                 ),
                 io.Combo.Input(
                     "sample_rate",
@@ -60,7 +61,7 @@ class SaveAudio(io.ComfyNode):
                     default="native",
                     display_name="sample rate",
                     tooltip="native: as it comes, 24,000 Hz from Bark. 44100 and 48000 fit CD and video projects; they "
-                    "add no detail.",
+                    "add no detail. opus knows no 44100 and takes 48000 instead.",
                 ),
                 io.Combo.Input(
                     "bit_rate",
@@ -87,7 +88,7 @@ class SaveAudio(io.ComfyNode):
     ) -> bool | str:
         for given, known in ((format, FORMATS), (sample_rate, RATES)):  # ComfyUI 0.3.64 leaves lists to the nodes
             if given is not None and given not in known:
-                return f"{given!r} is not in the list. Choose one of: {', '.join(known)}."
+                return _not_in_list(given, known)
         return host.check_prefix(filename_prefix, host.output_folder())
 
     @classmethod
@@ -103,6 +104,9 @@ class SaveAudio(io.ComfyNode):
         coarse: CoarseTokens | None = None,
         fine: FineTokens | None = None,
     ) -> io.NodeOutput:
+        for given, known in ((format, FORMATS), (sample_rate, RATES)):  # what came by a wire
+            if given not in known:
+                raise BarkInputError(_not_in_list(given, known))
         clips, rate = host.clips_of(audio)
         take = take_of(cls, semantic, coarse, fine)
         if take and len(clips) > 1:
@@ -118,3 +122,8 @@ class SaveAudio(io.ComfyNode):
         tag = tokens_tag(take) if take else {}
         saved = host.save_clips(clips, wanted, filename_prefix, file_format, quality or bit_rate, cls, tag)
         return io.NodeOutput(audio, ui={"audio": saved})
+
+
+def _not_in_list(given: str, known: dict[str, Any]) -> str:
+    """The sentence for a choice that is none."""
+    return f"{given!r} is not in the list. Choose one of: {', '.join(known)}."

@@ -4,6 +4,8 @@ All kinds are cut at the same points of time, 49.9 per second, so that semantic,
 together. Nothing is changed in place: the tokens that came in are as they were.
 """
 
+from numbers import Real
+
 from comfy_api.latest import io
 
 from ..bark_engine import BarkInputError, CoarseTokens, FineTokens, editing
@@ -103,10 +105,12 @@ class ReplaceRange(io.ComfyNode):
 
     @classmethod
     def execute(cls, tokens: Tokens, start: float, end: float, insert: Tokens | None = None) -> io.NodeOutput:
-        if insert is not None and not start and not end:
+        # Put in place of a part of themselves, tokens grow: only in place of all they stay as long as they are.
+        if insert is not None and len(editing.replace_range(tokens, start, end, tokens)) == len(tokens):
             raise BarkInputError(
-                "With start and end at 0 nothing of the tokens would stay. Choose the range to replace, or put the "
-                "insert before them with Join Tokens."
+                f"The range from {start:g} s to {f'{end:g} s' if end else 'the end'} covers all tokens, so nothing of "
+                "the tokens would stay. Choose the part to replace, or put the insert before or behind them with Join "
+                "Tokens."
             )
         return io.NodeOutput(editing.replace_range(tokens, start, end, insert))
 
@@ -138,6 +142,11 @@ class RepeatRange(io.ComfyNode):
 
     @classmethod
     def execute(cls, tokens: Tokens, start: float, end: float, times: int) -> io.NodeOutput:
+        if isinstance(times, Real) and times > MAX_TIMES:  # by a wire, past the limit of the widget
+            raise BarkInputError(
+                f"A range can be heard {MAX_TIMES:,} times in all at most; {times:,} was given. Lower times, or repeat "
+                "the result again."
+            )
         return io.NodeOutput(editing.repeat_range(tokens, start, end, times))
 
 

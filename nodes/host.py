@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import numbers
+import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -38,7 +39,7 @@ from ..bark_engine.keep.shelf import Shelf
 from ..bark_engine.library.download import OnProgress
 from ..bark_engine.library.places import SPEAKERS_FOLDER, TOKENS_FOLDER
 from ..bark_engine.paths import MAX_COMPONENT, safe_child, visible_child
-from ..bark_engine.placement import check_device, free_bytes, is_on
+from ..bark_engine.placement import DEVICES, check_device, free_bytes, is_on
 from ..bark_engine.precision import best_on_cpu
 from ..bark_engine.progress import OnStep
 from ..bark_engine.view import View, make_payload
@@ -48,6 +49,11 @@ log = logging.getLogger(__name__)
 MODELS_FOLDER = "bark"
 EXAMPLES_FOLDER = Path(__file__).parent.parent / "example_workflows"  # ComfyUI serves it, so the browser can play there
 TEMP_FOLDER = "bark"  # inside ComfyUI's temp folder, which is emptied at every start
+
+TIME_TOKENS = ("%year%", "%month%", "%day%", "%hour%", "%minute%", "%second%")  # ComfyUI's server replaces these
+BATCH_TOKEN = "%batch_num%"
+_KNOWN_TOKEN = re.compile("|".join((*TIME_TOKENS, BATCH_TOKEN)))
+_BROWSER_TOKEN = re.compile(r"%(date:[^%]*|[^%.]+\.[^%.]+)%")  # %date:yyyy-MM-dd%, %KSampler.seed%
 
 
 def schema(**given: Any) -> io.Schema:
@@ -88,9 +94,10 @@ def output_folder() -> Path:
 
 
 def token_shelves() -> list[Shelf]:
-    """Where token files are offered from: the folder `tokens` inside each model folder, then ComfyUI's input folder."""
+    """Where token files are offered from: the folders `tokens`, ComfyUI's input folder, then the folders `speakers`."""
     kept = [Shelf(folder / TOKENS_FOLDER) for folder in model_folders()]
-    return [*kept, Shelf(Path(folder_paths.get_input_directory()), "input", deep=False)]
+    voices = [Shelf(folder, "speaker") for folder in speaker_folders()]
+    return [*kept, Shelf(Path(folder_paths.get_input_directory()), "input", deep=False), *voices]
 
 
 def sound_shelves() -> list[Shelf]:
@@ -101,6 +108,12 @@ def sound_shelves() -> list[Shelf]:
 
 
 # -- placement ------------------------------------------------------------------------------------------------------
+
+
+def devices() -> list[str]:
+    """The devices to choose from: the engine's names, and each card by its number where there are several."""
+    cards = torch.cuda.device_count()
+    return [*DEVICES, *(f"cuda:{number}" for number in range(cards) if cards > 1)]
 
 
 class HostPlacement:
@@ -205,7 +218,7 @@ def sender() -> Callable[[str, dict[str, Any]], None] | None:
 
 
 def download_progress() -> OnProgress:
-    """The same for a download, which counts bytes."""
+    """Like `progress`, for a download, which counts bytes."""
     on_step = progress()
     return lambda done, total, name: on_step(done, max(total, 1))
 
@@ -227,7 +240,7 @@ def clips_of(audio: Any) -> tuple[list[np.ndarray], int]:
     """ComfyUI's AUDIO → its clips, each float32 `[C, n]`, and the sample rate.
 
     Accepts what other packs send: `[C, n]` or `[n]` as well, any float type, any device. Raises BarkInputError for
-    what is no sound at all.
+    what is no sound at all, and for whole numbers, whose scale nobody knows.
     """
     # A Mapping, not only a dict: VideoHelperSuite's sound is read from the video when it is first asked for.
     waveform, rate = (audio.get("waveform"), audio.get("sample_rate")) if isinstance(audio, Mapping) else (None, None)
@@ -242,6 +255,12 @@ def clips_of(audio: Any) -> tuple[list[np.ndarray], int]:
         raise BarkInputError(
             f"The audio input has shape {list(waveform.shape)}; it must be [clips, channels, samples] with at least "
             "one sample."
+        )
+    if not waveform.is_floating_point():
+        kind = str(waveform.dtype).removeprefix("torch.")
+        raise BarkInputError(
+            f"The audio input's samples must be floating point in −1 … 1, not {kind}. Divide whole numbers by the "
+            "largest that their format holds, 32,768 for 16 bits."
         )
     batch = waveform.detach().float().cpu()
     batch = batch.reshape((1,) * (3 - batch.ndim) + tuple(batch.shape))
@@ -280,7 +299,7 @@ def save_clips(
     folder, name, counter, subfolder = _place(prefix, output_folder(), suffix)
 
     def file_name(number: int) -> str:
-        return f"{name.replace('%batch_num%', str(number))}_{counter + number:05}{suffix}"
+        return f"{name.replace(BATCH_TOKEN, str(number))}_{counter + number:05}{suffix}"
 
     # ComfyUI 0.3.64 counts only names with a further underscore, and none counts those with %batch_num% in them.
     while any(Path(folder, file_name(number)).exists() for number in range(len(clips))):
@@ -305,13 +324,18 @@ def save_take(take: Take, prefix: str, cls: type[io.ComfyNode]) -> str:
     Prefix and workflow as in `save_clips`. Raises BarkInputError, BarkFileError.
     """
     root = token_folder()
-    visible_child(root, prefix, "the file")
-    folder, name, counter, _ = _place(prefix, root, ".safetensors")
+    folder, name, counter, _ = _place(prefix, root, ".safetensors", "the file")
+
+    def path() -> Path:
+        return Path(folder, f"{name}_{counter:05}.safetensors")
+
+    while path().exists():  # as in `save_clips`: 0.3.64 counts from 1 again, and a take is only worth writing once
+        counter += 1
+    workflow = _workflow(cls)
     while True:
-        path = Path(folder, f"{name}_{counter:05}.safetensors")
         try:
-            return save_tokens(path, take, _workflow(cls)).relative_to(root).as_posix()
-        except BarkNameTakenError:
+            return save_tokens(path(), take, workflow).relative_to(root).as_posix()
+        except BarkNameTakenError:  # by another ComfyUI that saves into this folder
             counter += 1
 
 
@@ -351,21 +375,34 @@ def check_prefix(prefix: str | None, root: Path, visible: str = "") -> bool | st
     `visible` is what must not be hidden there, if anything.
     """
     try:
-        if prefix is not None and visible:
-            visible_child(root, prefix, visible)
-        elif prefix is not None:
-            safe_child(root, prefix)
+        if prefix is not None:
+            _require_prefix(prefix, root, visible)
     except BarkInputError as error:
         return str(error)
     return True
 
 
-def _place(prefix: str, root: Path, suffix: str) -> tuple[str, str, int, str]:
+def _require_prefix(prefix: str, root: Path, visible: str) -> None:
+    """Raises BarkInputError for a prefix that leads out of the folder, hides `visible`, or would be taken literally."""
+    # Without what is known first: in %year%_v1.2_%month% nothing lies between two signs that belong together.
+    if token := _BROWSER_TOKEN.search(_KNOWN_TOKEN.sub("", str(prefix))):
+        raise BarkInputError(
+            f"The prefix has {token[0]!r} in it, which ComfyUI replaces for its own nodes only. Here it knows "
+            f"{', '.join(TIME_TOKENS)}, and {BATCH_TOKEN} in Save Audio (Bark); use those, or leave it out."
+        )
+    if visible:
+        visible_child(root, prefix, visible)
+    else:
+        safe_child(root, prefix)
+
+
+def _place(prefix: str, root: Path, suffix: str, visible: str = "") -> tuple[str, str, int, str]:
     """Folder, file name, counter and sub-folder for a prefix inside a folder, from ComfyUI itself.
 
-    Raises BarkInputError for a name that is too long with its number and suffix.
+    Raises BarkInputError for a prefix that cannot be one (`visible` as in `check_prefix`) or is too long with its
+    number and suffix, BarkFileError where the folder cannot be made or read.
     """
-    safe_child(root, prefix)
+    _require_prefix(prefix, root, visible)
     try:
         folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix.replace("\\", "/"), str(root))
     except OSError as error:
@@ -391,7 +428,11 @@ def _workflow(cls: type[io.ComfyNode]) -> dict[str, str]:
 
 
 def blocked(sentence: str) -> ExecutionBlocker:
-    """An output that stops the nodes behind it, and only those, and tells the user why."""
+    """An output that stops the nodes behind it, and only those, and tells the user why.
+
+    It does so once: ComfyUI keeps the stopped nodes as done, without the sentence, so that further runs stay silent
+    until something in front of them changes.
+    """
     return ExecutionBlocker(sentence)
 
 

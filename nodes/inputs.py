@@ -26,8 +26,9 @@ def text_input(more: str = "") -> io.Input:
         multiline=True,
         default="Hello! Nice to meet you.",
         display_name="text",
-        tooltip="What to say, at most 256 text tokens (about 13 s of speech). Tags such as [laughs], [sighs] and ♪ are "
-        "part of the text; the language is told from the words." + _further(more),
+        tooltip="What to say, at most 256 text tokens (about 13 s of speech), with nano 160 (12 s). Suno's models "
+        "perform tags such as [laughs], [sighs] and ♪, and tell the language from the words; nano reads English only."
+        + _further(more),
     )
 
 
@@ -43,7 +44,7 @@ def speaker_input(more: str = "") -> io.Input:
         display_name="speaker",
         optional=True,
         tooltip="The voice to continue, from Load Speaker Prompt or Make Speaker Prompt. "
-        "Without one the models make up a voice, another one for each seed." + _further(more),
+        "Without one Suno's models make up a voice, another one for each seed; nano has one." + _further(more),
     )
 
 

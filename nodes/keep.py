@@ -36,8 +36,8 @@ class SaveTokens(io.ComfyNode):
                     "filename_prefix",
                     default="take",
                     display_name="filename prefix",
-                    tooltip="Name and folders inside models/bark/tokens; a number is added. Knows ComfyUI's tokens, "
-                    "such as %year%-%month%-%day%.",
+                    tooltip="Name and folders inside models/bark/tokens; a number is added. Knows %year%, %month%, "
+                    "%day%, %hour%, %minute% and %second%; ComfyUI's other tokens are refused.",
                 ),
             ],
             outputs=token_outputs("The same tokens. Nodes behind a kind that is not connected are skipped."),
@@ -80,7 +80,7 @@ class LoadTokens(io.ComfyNode):
                     options=list_names(host.token_shelves(), TOKEN_SUFFIXES),
                     display_name="file",
                     tooltip="Files in models/bark/tokens and the extra model paths come first, then those in ComfyUI's "
-                    "input folder. Press R to look again.",
+                    "input folder, then the voices in models/bark/speakers. Press R to look again.",
                 )
             ],
             outputs=[

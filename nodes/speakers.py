@@ -4,8 +4,8 @@ from pathlib import Path
 
 from comfy_api.latest import io
 
-from ..bark_engine import BarkError, CoarseTokens, FineTokens, SemanticTokens, SpeakerPrompt, editing
-from ..bark_engine.library.speakers import find_speaker, list_speakers, speaker_file
+from ..bark_engine import BarkError, BarkFileError, CoarseTokens, FineTokens, SemanticTokens, SpeakerPrompt, editing
+from ..bark_engine.library.speakers import check_speaker_name, find_speaker, list_speakers, speaker_file
 from ..bark_engine.paths import safe_child, visible_child
 from . import host, inputs
 from .sockets import CATEGORY, BarkCoarse, BarkFine, BarkSemantic, BarkSpeaker
@@ -42,6 +42,15 @@ class LoadSpeakerPrompt(io.ComfyNode):
                 BarkSpeaker.Output("speaker_prompt", display_name="speaker", tooltip="The tokens of one utterance.")
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, speaker: str | None = None) -> bool | str:
+        try:
+            if speaker is not None:
+                check_speaker_name(speaker, host.speaker_folders())
+        except BarkError as error:
+            return str(error)
+        return True
 
     @classmethod
     def fingerprint_inputs(cls, speaker: str, **_: object) -> str:
@@ -175,11 +184,33 @@ class SaveSpeakerPrompt(io.ComfyNode):
         return True
 
     @classmethod
+    def fingerprint_inputs(cls, name: str | None = None, overwrite: bool = False, **_: object) -> str:
+        """Changes with the file where it may be replaced: a cache that remembers an older take would leave a newer.
+
+        After a file was written the node runs once more, and finds its voice there. What comes by a wire is not seen.
+        """
+        if name is None or not overwrite:
+            return "only what comes in counts"
+        try:
+            path = _voice_path(name)
+            return host.file_mark(path if path.exists() else None)
+        except (BarkError, OSError) as error:
+            return str(error)
+
+    @classmethod
     def execute(cls, speaker: SpeakerPrompt, name: str, overwrite: bool) -> io.NodeOutput:
         path = _voice_path(name)
-        if overwrite or not path.exists() or SpeakerPrompt.load(path, family=speaker.family) != speaker:
+        if not _holds(path, speaker):
             speaker.save(path, overwrite=overwrite)
         return io.NodeOutput(speaker, ui={"text": [f"Saved as {path.relative_to(host.speaker_folders()[0])}"]})
+
+
+def _holds(path: Path, speaker: SpeakerPrompt) -> bool:
+    """Whether a file is this very voice already; False for a damaged one."""
+    try:
+        return path.exists() and SpeakerPrompt.load(path) == speaker
+    except BarkFileError:
+        return False
 
 
 def _voice_path(name: str) -> Path:

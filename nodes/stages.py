@@ -116,7 +116,7 @@ class SemanticToCoarse(io.ComfyNode):
             category=CATEGORY,
             search_aliases=["bark", "tts"],
             description="Turns semantic tokens into the rough sound: the first two of eight codebooks, with voice, "
-            "room and melody. The slowest stage. Connect the result to Coarse to Fine.",
+            "room and melody. For long texts the slowest stage. Connect the result to Coarse to Fine.",
             inputs=[
                 inputs.models_input(),
                 BarkSemantic.Input("semantic", display_name="semantic", tooltip="From Text to Semantic."),
@@ -129,7 +129,8 @@ class SemanticToCoarse(io.ComfyNode):
                     max=MAX_COARSE_HISTORY,
                     display_name="max history",
                     tooltip="Tokens of the past that each window sees, two per frame. More: steadier voice; less: "
-                    f"faster. Together with window at most {MAX_COARSE_WINDOW_END}.",
+                    "the voice may drift, and hardly any time is saved. Together with window at most "
+                    f"{MAX_COARSE_WINDOW_END}.",
                 ),
                 io.Int.Input(
                     "window",

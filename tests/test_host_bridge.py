@@ -71,6 +71,15 @@ def test_a_batch_may_count_on_what_the_host_would_unload(
     assert placement.room(CPU) == 7
 
 
+@pytest.mark.parametrize(("cards", "more"), [(0, []), (1, []), (2, ["cuda:0", "cuda:1"])])
+def test_cards_are_offered_by_number_where_there_are_several(
+    standin: StandInHost, monkeypatch: pytest.MonkeyPatch, cards: int, more: list[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: cards)
+    options = standin.object_info()["BarkLoadModels"]["input"]["required"]["device"][1]["options"]
+    assert options == ["auto", "cuda", "mps", "cpu", *more]
+
+
 @pytest.mark.parametrize(
     ("device", "bf16", "fp16", "wanted"),
     [
@@ -255,6 +264,14 @@ def test_an_impossible_sample_rate_is_named(bridge: ModuleType, engine: ModuleTy
 def test_what_is_no_sound_is_refused(bridge: ModuleType, engine: ModuleType, audio: Any) -> None:
     with pytest.raises(engine.BarkInputError, match="audio input"):
         bridge.clips_of(audio)
+
+
+@pytest.mark.parametrize("kind", ["int16", "int32", "uint8", "bool", "complex64"])
+def test_whole_numbers_are_no_samples(bridge: ModuleType, engine: ModuleType, kind: str) -> None:
+    """Cast, they would be far outside of −1 … 1: noise."""
+    waveform = torch.ones(1, 1, 4, dtype=getattr(torch, kind))
+    with pytest.raises(engine.BarkInputError, match=rf"not {kind}\. Divide whole numbers"):
+        bridge.clips_of({"waveform": waveform, "sample_rate": 24_000})
 
 
 def test_stereo_is_averaged_for_the_codec(bridge: ModuleType) -> None:

@@ -85,6 +85,29 @@ def test_an_inspector_without_a_selection_gives_the_whole(host: Host, graph: Gra
         assert values[kind] == values[f"whole {kind}"]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_inspector_without_a_selection_replaces_nothing(host: Host, graph: Graph, take: Take, kind: str) -> None:
+    """Its wires say 0 and the length of the longest input; the insert alone would come out."""
+    inspector = graph.add("BarkInspectTokens", semantic=take.semantic, fine=take.fine)
+    part = graph.add("BarkTrimTokens", tokens=getattr(take, kind), end=0.2)
+    wires = {"start": inspector.out(2), "end": inspector.out(3)}
+    replaced = graph.add("BarkReplaceRange", tokens=getattr(take, kind), insert=part, **wires)
+    graph.add("ProbeValue", value=replaced)
+    message = sentence(run(host, graph), replaced)
+    assert "nothing of the tokens would stay" in message
+    assert "Join Tokens" in message
+
+
+def test_a_wire_repeats_no_more_often_than_the_widget(host: Host, graph: Graph, take: Take) -> None:
+    others = {"texts": "[]", "numbers": "[]", "switches": "[]"}
+    wire = graph.add("ProbeLists", integers="[1000000]", **others).out(1)
+    repeated = graph.add("BarkRepeatRange", tokens=take.semantic, times=wire)
+    graph.add("ProbeValue", value=repeated)
+    message = sentence(run(host, graph), repeated)
+    assert "1,000 times" in message
+    assert "1,000,000 was given" in message
+
+
 def test_a_range_is_replaced_and_repeated(host: Host, graph: Graph, take: Take) -> None:
     part = graph.add("BarkTrimTokens", tokens=take.semantic, end=0.1)
     replaced = graph.add("BarkReplaceRange", tokens=take.semantic, insert=part, start=0.2, end=0.4)

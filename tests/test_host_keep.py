@@ -126,6 +126,28 @@ def test_files_of_others_and_of_the_input_folder(host: Host) -> None:
     assert (told["kind"], told["shape"], told["family"]) == ("FineTokens", [8, 2], "suno")
 
 
+def test_a_voice_can_be_taken_apart(host: Host) -> None:
+    """What Save Speaker Prompt kept, to be looked at and decoded; its folder is offered behind the others."""
+    graph = Graph()
+    voice = graph.add("BarkMakeSpeakerPrompt", **wires(add_take(graph, seed=58)))
+    graph.add("BarkSaveSpeakerPrompt", speaker=voice, name="apart/voice", overwrite=True)
+    assert run(host, graph).status == "success"
+    save_tokens(tokens_folder(host) / "before.safetensors", Take(SemanticTokens([1, 2, 3])), overwrite=True)
+    np.save(host.base / "input" / "before.npy", np.arange(16).reshape(8, 2))
+    options = host.object_info()["BarkLoadTokens"]["input"]["required"]["file"][1]["options"]
+    places = [options.index(name) for name in ("before.safetensors", "before.npy [input]", "apart/voice.npz [speaker]")]
+    assert places == sorted(places)
+    again = Graph()
+    load = again.add("BarkLoadTokens", file="apart/voice.npz [speaker]")
+    models = again.add("BarkLoadModels", models="nano")
+    decoded = again.add("BarkDecodeFineTokens", models=models, fine=load.out(2))
+    outputs = {"semantic": load.out(0), "coarse": load.out(1), "fine": load.out(2)}
+    told = run_probes(host, again, **outputs, decoded=decoded)
+    assert [told[name]["kind"] for name in outputs] == ["SemanticTokens", "CoarseTokens", "FineTokens"]
+    assert {told[name]["family"] for name in outputs} == {"nano"}
+    assert told["decoded"]["shape"] == [1, 1, 320 * told["fine"]["shape"][1]]
+
+
 def test_a_file_that_was_replaced_is_read_again(host: Host) -> None:
     path = tokens_folder(host) / "changing.safetensors"
     save_tokens(path, Take(SemanticTokens([1, 2, 3])), overwrite=True)

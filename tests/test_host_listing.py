@@ -7,8 +7,9 @@ from typing import Any
 from support.graphs import NODE_IDS, SNAPSHOT
 from support.host import Host
 
-# Options that depend on the files of a machine; these are always among them.
+# Options that depend on the files and cards of a machine; these are always among them.
 ALWAYS = {
+    "device": ["auto", "cuda", "mps", "cpu"],
     "models": ["large", "small", "nano", "random"],
     "text_models": ["same", "large", "small", "nano", "random"],
     "coarse_models": ["same", "large", "small", "nano", "random"],

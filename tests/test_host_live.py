@@ -13,6 +13,8 @@ from bark_engine import BarkSpec, SemanticSampling
 from bark_engine.trace import TraceRecorder
 from support.graphs import Graph, add_take
 from support.host import Host, probe_value, run, start
+from support.host_fixtures import REAL
+from support.real_host import RealHost
 from support.standin.host import StandInHost
 
 
@@ -70,13 +72,13 @@ def test_nothing_is_sent_where_nobody_listens(standin: StandInHost, monkeypatch:
     assert standin.module("nodes.host").sender() is None, "nor outside of a prompt"
 
 
-def test_another_browser_hears_nothing(host: Host) -> None:
-    """On a real server: neither a second browser, nor any where a script queued the prompt without naming one."""
-    if not host.real:
-        pytest.skip("the stand-in has one browser")
+@pytest.mark.skipif(REAL is None, reason="no ComfyUI at $COMFYUI_PATH, above the pack, or ~/comfy/ComfyUI")
+@pytest.mark.parametrize("host", ["ComfyUI"], indirect=True)  # the stand-in has one browser
+def test_another_browser_hears_nothing(host: RealHost) -> None:
+    """Neither a second browser, nor any where a script queued the prompt without naming one."""
     import websocket
 
-    server: Any = host.server  # type: ignore[attr-defined]
+    server = host.server
     other = websocket.create_connection(f"ws://{server.address}/ws?clientId={uuid.uuid4().hex}", timeout=5)
     graph = Graph()
     take = add_take(graph, text="Live.", seed=74)

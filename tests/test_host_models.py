@@ -3,12 +3,14 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bark_engine.random_models import write_random_models
 from support.graphs import Graph, add_take
-from support.host import Host, probe_value, run
+from support.host import Host, probe_value, run, start
+from support.standin.host import StandInHost
 
 STAGES = ("text", "coarse", "fine", "codec")
 
@@ -128,6 +130,19 @@ def test_tokens_of_one_family_are_refused_by_another(host: Host, random_files: P
     assert "strangers" in result.message
 
 
+def test_a_set_that_lacks_a_stage_is_named_when_it_runs(host: Host, random_files: Path) -> None:
+    """Not before: with the download on, what is missing of Suno's comes then."""
+    add_models(host, random_files, "half")
+    (host.base / "models" / "bark" / "half" / "fine.pt").unlink()
+    graph = Graph()
+    take = add_take(graph, models="half")
+    graph.add("ProbeValue", value=take.audio)
+    result = run(host, graph)
+    assert (result.status, result.failed) == ("error", take.models.key)
+    assert "not complete; missing: fine" in result.message
+    shutil.rmtree(host.base / "models" / "bark" / "half")
+
+
 def test_models_that_are_not_there_are_named_with_the_places(host: Host) -> None:
     graph = Graph()
     graph.add("ProbeValue", value=add_take(graph, models="large").audio)
@@ -147,3 +162,60 @@ def test_a_broken_model_file_is_refused_by_name(host: Host, random_files: Path) 
     assert result.status == "error"
     assert "coarse" in result.message
     shutil.rmtree(path.parent)
+
+
+# -- downloads ------------------------------------------------------------------------------------------------------
+
+
+def download_models(standin: StandInHost, monkeypatch: pytest.MonkeyPatch, **widgets: Any) -> tuple[Graph, list[Any]]:
+    """A graph with the download on, and what reaches the engine's function, which finds nano instead."""
+    load, asked = standin.module("nodes.load"), []
+
+    def found(models: str, folder: Path, on_progress: Any, **how: Any) -> Any:
+        asked.append((models, folder, how))
+        for done, total in ((0, 0), (10, 40), (40, 40)):
+            on_progress(done, total, "text_2.pt")
+        return load.find_model_set("nano")
+
+    monkeypatch.setattr(load, "find_or_download", found)
+    monkeypatch.setattr("comfy.utils.SECONDS_BETWEEN_REPORTS", 0)
+    standin.free()
+    graph = Graph()
+    graph.add("ProbeValue", value=graph.add("BarkLoadModels", models="large", download=True, **widgets))
+    return graph, asked
+
+
+def test_the_download_is_asked_for_what_was_chosen_and_moves_the_bar(
+    standin: StandInHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph, asked = download_models(standin, monkeypatch, fine_models="small")
+    running = start(standin, graph)
+    assert running.result().status == "success"
+    folder = standin.base / "models" / "bark"
+    assert asked == [("large", folder, {"stages": {"fine": "small"}, "folders": [folder]})]
+    assert running.progress_of("1") == [(0, 1), (10, 40), (40, 40)]
+
+
+def test_nothing_is_downloaded_without_the_switch(standin: StandInHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, asked = download_models(standin, monkeypatch)
+    graph["1"]["inputs"]["download"] = False
+    assert run(standin, graph).status == "error"
+    assert asked == []
+
+
+def test_a_download_stops_where_the_user_stops_it(standin: StandInHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    load, told = standin.module("nodes.load"), []
+
+    def endless(models: str, folder: Path, on_progress: Any, **how: Any) -> Any:
+        for done in range(1_000):
+            on_progress(done, 1_000, "text_2.pt")
+            told.append(done)
+            if done == 3:
+                standin.interrupt()
+        raise AssertionError("it went on")
+
+    graph, _ = download_models(standin, monkeypatch)
+    monkeypatch.setattr(load, "find_or_download", endless)
+    result = run(standin, graph)
+    assert (result.status, result.failed) == ("interrupted", "1")
+    assert told == [0, 1, 2, 3]

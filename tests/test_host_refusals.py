@@ -185,6 +185,25 @@ def test_a_way_of_saving_that_is_none_is_a_400_with_those_that_are(host: Host, w
     refused(result, value, {"format": "opus", "sample_rate": "48000"}[widget])
 
 
+@pytest.mark.parametrize("widget", ["models", "text_models", "coarse_models", "fine_models"])
+def test_models_that_nobody_knows_are_a_400_that_names_those_that_are(host: Host, widget: str) -> None:
+    """Of a workflow that came from elsewhere, or whose folder was renamed since."""
+    graph = Graph()
+    graph.add("ProbeValue", value=add_take(graph, **{widget: "vanished"}).semantic)
+    result = run(host, graph)
+    assert result.status == "refused"
+    refused(result, "There are no models called 'vanished'", "Known are: ", "nano", str(host.base / "models" / "bark"))
+
+
+def test_models_that_come_by_a_wire_are_judged_when_they_are_there(host: Host) -> None:
+    graph = Graph()
+    take = add_take(graph, models=graph.add("ProbeValue", value="vanished"))
+    graph.add("ProbeValue", value=take.semantic)
+    result = run(host, graph)
+    assert (result.status, result.failed) == ("error", take.models.key)
+    refused(result, "There are no models called 'vanished'")
+
+
 def test_a_device_that_is_not_here_is_refused_with_those_that_are(host: Host) -> None:
     graph = Graph()
     graph.add("ProbeValue", value=add_take(graph, device="mps").semantic)
@@ -229,6 +248,45 @@ def test_a_prefix_that_leaves_the_output_folder_is_refused(host: Host, prefix: s
     graph.add("BarkSaveAudio", audio=graph.add("ProbeSound", samples=240), filename_prefix=prefix)
     refused(run(host, graph), *words)
     assert sorted(host.base.rglob("*outside*")) == before
+
+
+@pytest.mark.parametrize("node", ["BarkSaveAudio", "BarkSaveTokens"])
+@pytest.mark.parametrize("wired", [False, True], ids=["typed", "wired"])
+@pytest.mark.parametrize("token", ["%date:yyyy-MM-dd%", "%KSampler.seed%", "%Load Bark Models.models%"])
+def test_what_the_browser_would_have_to_replace_is_no_prefix(host: Host, node: str, wired: bool, token: str) -> None:
+    """It does so for ComfyUI's own nodes; here it would be a name with percent signs, or a colon that is refused."""
+    graph = Graph()
+    prefix = graph.add("ProbeValue", value=f"browser/%year%_{token}") if wired else f"browser/%year%_{token}"
+    if node == "BarkSaveAudio":
+        graph.add(node, audio=graph.add("ProbeSound", samples=240), filename_prefix=prefix)
+    else:
+        graph.add(node, semantic=add_take(graph).semantic, filename_prefix=prefix)
+    result = run(host, graph)
+    assert result.status == ("error" if wired else "refused")
+    refused(result, f"{token!r} in it", "%year%", "%second%", "%batch_num%")
+    assert not list(host.base.rglob("browser"))
+
+
+def test_what_the_server_replaces_is_a_prefix(host: Host) -> None:
+    """Also with a dot between two of them, which belongs to neither."""
+    graph = Graph()
+    prefix = "stamped/%year%_v1.2_%month%.%day%_100%_%batch_num%"
+    save = graph.add("BarkSaveAudio", audio=graph.add("ProbeSound", samples=240), filename_prefix=prefix)
+    result = run(host, graph)
+    assert result.status == "success", result.message
+    name = result.ui[save.key]["audio"][0]["filename"]
+    assert name.endswith("_100%_0_00001.flac")
+    assert "_v1.2_" in name
+
+
+@pytest.mark.parametrize(("widget", "value"), [("format", "ogg"), ("sample_rate", "12345")])
+def test_a_way_of_saving_that_comes_by_a_wire_is_judged_when_it_is_there(host: Host, widget: str, value: str) -> None:
+    graph = Graph()
+    wire = graph.add("ProbeValue", value=value)
+    graph.add("BarkSaveAudio", audio=graph.add("ProbeSound", samples=240), **{widget: wire})
+    result = run(host, graph)
+    assert result.status == "error"
+    refused(result, value, "Choose one of", {"format": "opus", "sample_rate": "48000"}[widget])
 
 
 # -- sound ----------------------------------------------------------------------------------------------------------

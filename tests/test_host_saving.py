@@ -88,6 +88,54 @@ def test_two_hosts_that_save_at_one_time_get_two_files(
     assert not [name for name in files_under(folder) if ".part" in name]
 
 
+def test_a_take_is_written_once_however_many_are_there(standin: StandInHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ComfyUI 0.3.64 counts only names with a further underscore, so it says 1 every time."""
+    import folder_paths
+
+    host, given = standin.module("nodes.host"), folder_paths.get_save_image_path
+    save, written, workflows = host.save_tokens, [], []
+
+    def first(prefix: str, root: str) -> tuple[Any, ...]:
+        folder, name, _, *others = given(prefix, root)
+        return folder, name, 1, *others
+
+    def counting(path: Path, *more: Any) -> Path:
+        written.append(path.name)
+        return save(path, *more)
+
+    monkeypatch.setattr(folder_paths, "get_save_image_path", first)
+    monkeypatch.setattr(host, "save_tokens", counting)
+    monkeypatch.setattr(host, "_workflow", lambda cls: workflows.append(cls) or {})
+    for seed in (92, 93, 94):
+        graph = Graph()
+        graph.add("BarkSaveTokens", semantic=add_take(graph, seed=seed).semantic, filename_prefix="counted/take")
+        assert run(standin, graph).status == "success"
+    assert written == [f"take_0000{number}.safetensors" for number in (1, 2, 3)]
+    assert len(workflows) == 3
+
+
+def test_two_hosts_that_keep_takes_at_one_time_get_two_files(
+    standin: StandInHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, written, workflows = standin.module("nodes.host"), [], []
+    save = host.save_tokens
+
+    def late(path: Path, *more: Any) -> Path:
+        if not written:
+            path.write_bytes(b"of the other host")
+        written.append(path)
+        return save(path, *more)
+
+    monkeypatch.setattr(host, "save_tokens", late)
+    monkeypatch.setattr(host, "_workflow", lambda cls: workflows.append(cls) or {})
+    graph = Graph()
+    graph.add("BarkSaveTokens", semantic=add_take(graph, seed=95).semantic, filename_prefix="shared/take")
+    assert run(standin, graph).status == "success"
+    assert [path.name for path in written] == ["take_00001.safetensors", "take_00002.safetensors"]
+    assert written[0].read_bytes() == b"of the other host"
+    assert len(workflows) == 1
+
+
 @pytest.mark.parametrize("prefix", ["音" * 83, "a" * 245, "long/" + "é" * 124])
 def test_a_name_that_is_too_long_with_its_number_is_a_sentence(standin: StandInHost, prefix: str) -> None:
     graph = Graph()

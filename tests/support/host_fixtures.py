@@ -28,8 +28,10 @@ def standin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandInHost]:
     base = tmp_path_factory.mktemp("standin")
     with pytest.MonkeyPatch.context() as patch:
         isolate(base, patch)
+        threads = torch.get_num_threads()
         torch.set_num_threads(1)  # as the real server is started; tests run side by side
         yield StandInHost(base)
+        torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """The view of Inspect Tokens in a browser window, for tests and benchmarks: show a file, look, drag, press keys."""
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -111,8 +112,10 @@ def executed(node: int, file: str, start: float = 0.0, end: float = 0.0) -> dict
     return {"node": str(node), "display_node": str(node), "output": {"bark_view": references}}
 
 
-def write_view(path: Path, seconds: float, seed: int = 0, **metadata: Any) -> dict[str, np.ndarray]:
-    """A view file with every lane, made of random numbers; returns its arrays.
+def write_view(
+    path: Path, seconds: float, seed: int = 0, leave_out: Collection[str] = (), **metadata: Any
+) -> dict[str, np.ndarray]:
+    """A view file with every lane but those of some arrays, made of random numbers; returns its arrays.
 
     Semantic ids come in runs of one to three, the last sixty go round in a circle of three. Metadata that are no texts
     are written as JSON.
@@ -135,6 +138,7 @@ def write_view(path: Path, seconds: float, seed: int = 0, **metadata: Any) -> di
         "trace.entropy": (5 * (1 - probability)).astype(np.float32),
         "trace.end_probability": (np.linspace(0, 1, tokens + 1) ** 20).astype(np.float32),
     }
+    arrays = {name: array for name, array in arrays.items() if name not in leave_out}
     texts = {
         "family": "suno",
         "summary": f"{seconds:g} s, family suno",

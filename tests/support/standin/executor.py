@@ -26,12 +26,18 @@ def is_link(value: Any) -> bool:
 
 
 class Executor:
-    """The nodes, the cache of the last graph, and one prompt at a time."""
+    """The nodes, the cache of the last graph, and one prompt at a time.
+
+    With `remembers` outputs of earlier graphs come back, as with 0.26's default of --cache-ram; without, as with
+    --cache-classic.
+    """
 
     def __init__(self, nodes: dict[str, Any]):
         self.nodes = nodes
+        self.remembers = False
         self._schemas: dict[str, Any] = {}
         self._cache: dict[str, tuple[Hashable, list[list[Any]], dict[str, Any] | None]] = {}
+        self._earlier: dict[Hashable, tuple[Hashable, list[list[Any]], dict[str, Any] | None]] = {}
         self._lock = threading.Lock()
 
     # -- validation ----------------------------------------------------------------------------------------------
@@ -126,7 +132,13 @@ class Executor:
         signatures: dict[str, Hashable] = {}
         for key in prompt:
             self._sign(prompt, key, signatures)
-        self._cache = {key: entry for key, entry in self._cache.items() if signatures.get(key) == entry[0]}
+        known = {entry[0]: entry for entry in self._cache.values()}
+        self._earlier = {**self._earlier, **known} if self.remembers else known
+        self._cache = {
+            key: self._earlier[signature]
+            for key, signature in signatures.items()
+            if signature in self._earlier and (self.remembers or key in self._cache)
+        }
         send("execution_cached", {"nodes": list(self._cache)})
         current = ""
         try:
@@ -214,7 +226,7 @@ class Executor:
     def clear_cache(self) -> None:
         """What /free with free_memory does."""
         with self._lock:
-            self._cache = {}
+            self._cache, self._earlier = {}, {}
 
     def _sign(self, prompt: Prompt, key: str, signatures: dict[str, Hashable]) -> Hashable:
         """The node's class, its fingerprint and its inputs, links replaced by the other end's signature."""
