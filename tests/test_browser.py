@@ -67,6 +67,26 @@ def test_example(host: RealHost, window: Window, path: Path, tmp_path: Path) -> 
     assert window.complaints() == []
 
 
+def test_texts_that_failed_are_named_in_any_workflow(window: Window) -> None:
+    """The page shows another graph by the time the report comes; what comes from the cache was reported before."""
+    window.build([], [])
+    page, shown = window.page, "() => document.querySelectorAll('.p-toast-message').length"
+    report = f"1 of 2 texts could not be spoken; seen in {window.renderer}."
+    try:
+        for prompt, cached, count in [("first", [], 1), ("same again", ["4:7"], 1), ("run anew", [], 2)]:
+            told = {"prompt_id": prompt, "nodes": cached}
+            page.evaluate("(detail) => app.api.dispatchCustomEvent('execution_cached', detail)", told)
+            result = {"node": "4:7", "display_node": "4:7", "prompt_id": prompt, "output": {"bark_failed": [report]}}
+            page.evaluate("(detail) => app.api.dispatchCustomEvent('executed', detail)", result)
+            page.wait_for_timeout(300)
+            assert page.evaluate(shown) == count, prompt
+        assert report in page.locator(".p-toast-message").first.inner_text()
+    finally:
+        page.evaluate("() => app.extensionManager.toast.removeAll()")
+        page.wait_for_function(f"() => !({shown})()", timeout=10_000)
+    assert window.complaints() == []
+
+
 def test_a_missing_node_would_be_noticed(window: Window) -> None:
     """`complaints()` is no blind eye: a graph with a node that nobody has makes the page complain.
 

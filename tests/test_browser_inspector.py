@@ -53,6 +53,10 @@ TEXTS = """await (async () => {
     return seen;
 })()"""
 
+TRACKER = "app.extensionManager.workflow.activeWorkflow.changeTracker"
+# Has what was changed until now noted as a step for undo.
+NOTE = f"() => {{ const tracker = {TRACKER}; (tracker.captureCanvasState ?? tracker.checkState).call(tracker); }}"
+
 
 @pytest.fixture
 def built(window: Window) -> tuple[Window, Inspector, Inspector, list[int]]:
@@ -356,32 +360,165 @@ def test_undo_brings_no_old_tokens_back(host: RealHost, window: Window) -> None:
     for name, seconds in (("old", 3.0), ("new", 5.0)):
         write_view(host.base / "temp" / FOLDER / f"{name}.safetensors", seconds)
     (node,) = window.build([{"type": "BarkInspectTokens", "at": [100, 100], "size": [900, 800]}], [])
-    inspector, tracker = Inspector(window, node), "app.extensionManager.workflow.activeWorkflow.changeTracker"
+    inspector = Inspector(window, node)
     inspector.show("old.safetensors")
     inspector.wait("view.clip?.seconds === 3")
-    note = f"() => {{ const tracker = {tracker}; (tracker.captureCanvasState ?? tracker.checkState).call(tracker); }}"
-    window.page.evaluate(note)
+    window.page.evaluate(NOTE)
     window.page.evaluate("(id) => { app.graph.getNodeById(id).title = 'named'; }", node)
-    window.page.evaluate(note)
+    window.page.evaluate(NOTE)
     inspector.show("new.safetensors")
     inspector.wait("view.clip?.seconds === 5")
-    window.page.evaluate(f"async () => {{ await {tracker}.undo(); }}")
+    window.page.evaluate(f"async () => {{ await {TRACKER}.undo(); }}")
     inspector.wait("view.clip?.seconds === 5")
     window.page.wait_for_timeout(300)
     title = "(id) => app.graph.getNodeById(id).title"
     assert window.page.evaluate(title, node) != "named"
     assert remembered(window, node)[0]["filename"] == "new.safetensors"
-    window.page.evaluate(note)
-    window.page.evaluate(f"async () => {{ await {tracker}.redo(); }}")
+    window.page.evaluate(NOTE)
+    window.page.evaluate(f"async () => {{ await {TRACKER}.redo(); }}")
     inspector.wait("view.clip?.seconds === 5")
     assert window.page.evaluate(title, node) == "named"
+
+
+def test_a_result_during_a_drag_leaves_undo_alone(host: RealHost, window: Window) -> None:
+    """What was before the drag can be restored, whatever comes in while the mouse is down."""
+    write_view(host.base / "temp" / FOLDER / "dragged.safetensors", 3.0)
+    (node,) = window.build([{"type": "BarkInspectTokens", "at": [100, 100], "size": [900, 800]}], [])
+    inspector = Inspector(window, node)
+    window.page.evaluate(NOTE)
+    window.page.evaluate(f"(id) => {{ {TRACKER}.beforeChange(); app.graph.getNodeById(id).pos = [300, 200]; }}", node)
+    inspector.show("dragged.safetensors")
+    inspector.wait("view.clip?.seconds === 3")
+    window.page.evaluate(f"() => {{ {TRACKER}.afterChange(); }}")
+    assert remembered(window, node)[0]["filename"] == "dragged.safetensors"
+    window.page.evaluate(f"async () => {{ await {TRACKER}.undo(); }}")
+    inspector.wait("view.clip?.seconds === 3")
+    assert window.page.evaluate("(id) => [...app.graph.getNodeById(id).pos]", node) == [100, 100]
+
+
+def test_a_cleared_workflow_is_forgotten(host: RealHost, window: Window) -> None:
+    """Its nodes are counted from 1 again: a new node with the id of an old one has no tokens, also after an undo."""
+    write_view(host.base / "temp" / FOLDER / "cleared.safetensors", 3.0)
+    nodes = [{"type": "BarkInspectTokens", "at": [100, 100], "size": [900, 800]}]
+    (node,) = window.build(nodes, [])
+    inspector, page = Inspector(window, node), window.page
+    inspector.show("cleared.safetensors")
+    inspector.wait("view.clip?.seconds === 3")
+    page.evaluate("() => app.extensionManager.setting.set('Comfy.ConfirmClear', false)")
+    try:
+        page.evaluate("async () => { await app.extensionManager.command.execute('Comfy.ClearWorkflow'); }")
+    finally:
+        page.evaluate("() => app.extensionManager.setting.set('Comfy.ConfirmClear', true)")
+    placed = window.place("BarkInspectTokens")
+    assert placed is not None
+    assert placed["id"] == node
+    page.evaluate(NOTE)
+    page.evaluate("(id) => { app.graph.getNodeById(id).title = 'named'; }", node)
+    page.evaluate(NOTE)
+    page.evaluate(f"async () => {{ await {TRACKER}.undo(); }}")
+    page.wait_for_timeout(500)
+    assert page.evaluate("(id) => app.graph.getNodeById(id).title", node) != "named"
+    assert inspector.get("[view.clip, view.body.message.textContent]") == [None, NOTHING_YET]
+    assert remembered(window, node) is None
+
+
+def test_a_prompt_takes_no_earlier_results_along(host: RealHost, window: Window) -> None:
+    """The workflow that files and the history get is without them, also in subgraphs; the graph keeps them."""
+    nodes = [{"type": "BarkInspectTokens", "at": [at, 100], "size": [600, 600]} for at in (100, 800)]
+    node, other = window.build(nodes, [])
+    for shown in (node, other):
+        write_view(host.base / "temp" / FOLDER / f"earlier {shown}.safetensors", 2.0)
+        Inspector(window, shown).show(f"earlier {shown}.safetensors")
+        Inspector(window, shown).wait("view.clip")
+    window.page.evaluate(INTO_SUBGRAPH, other)
+    window.page.evaluate("(id) => { app.graph.getNodeById(id).properties.mine = 'kept'; }", node)
+    saved = json.dumps(window.saved())
+    assert all(f"earlier {shown}.safetensors" in saved for shown in (node, other))
+    workflow = window.page.evaluate(SENT)["extra_data"]["extra_pnginfo"]["workflow"]
+    assert "earlier" not in json.dumps(workflow)
+    (sent,) = [found for found in workflow["nodes"] if found["id"] == node]
+    assert sent["properties"]["mine"] == "kept"
+    assert [inside["type"] for inside in workflow["definitions"]["subgraphs"][0]["nodes"]] == ["BarkInspectTokens"]
+    assert json.dumps(window.saved()) == saved
+    assert unexpected(window) == []
+
+
+def test_an_entry_of_the_history_brings_its_tokens(host: RealHost, window: Window) -> None:
+    """No message comes with it: the front end puts the outputs of that run beside the graph, by ids of its own."""
+    nodes = [{"type": "BarkInspectTokens", "at": [at, 100], "size": [600, 600]} for at in (100, 800)]
+    node, other = window.build(nodes, [])
+    _, inside = window.page.evaluate(INTO_SUBGRAPH, other)
+    window.load(window.saved())
+    outputs = {}
+    subgraph = window.saved()["definitions"]["subgraphs"][0]["id"]
+    for shown, place in ((node, str(node)), (inside, f"{subgraph}:{inside}")):
+        write_view(host.base / "temp" / FOLDER / f"history {shown}.safetensors", 2.0)
+        outputs[place] = executed(shown, f"history {shown}.safetensors")["output"]
+    window.page.evaluate("(outputs) => { app.nodeOutputs = outputs; }", outputs)  # tells the extensions
+    for shown in (node, inside):
+        Inspector(window, shown).wait("view.clip?.seconds === 2")
+        assert f"history {shown}.safetensors" in json.dumps(window.saved())
+    assert unexpected(window) == []
+
+
+def test_a_take_that_is_gone_leaves_nothing_of_the_one_before(host: RealHost, window: Window) -> None:
+    """No selection, no drag that goes on; the others of its list can be turned to, and get the selection again."""
+    write_view(host.base / "temp" / FOLDER / "still there.safetensors", 4.0)
+    (node,) = window.build([{"type": "BarkInspectTokens", "at": [100, 100], "size": [900, 800]}], [])
+    inspector = Inspector(window, node)
+    inspector.look()
+    inspector.show("still there.safetensors")
+    inspector.drawn()
+    inspector.drag(1, 2)
+    chosen = inspector.get("view.selection")
+    (x, y), (x2, _) = inspector.at(1.5), inspector.at(3)
+    inspector.page.mouse.move(*inspector.at(3.5))
+    inspector.page.mouse.down()
+    gone = executed(node, "gone.safetensors")
+    gone["output"]["bark_view"] += executed(node, "still there.safetensors")["output"]["bark_view"]
+    inspector.page.evaluate("(detail) => app.api.dispatchCustomEvent('executed', detail)", gone)
+    inspector.wait(f"!view.clip && view.body.message.textContent === '{NOTHING_YET}'")
+    inspector.page.mouse.move(x, y, steps=3)
+    inspector.page.mouse.move(x2, y, steps=3)
+    inspector.page.mouse.up()
+    assert inspector.get("[view.selection, view.player.range]") == [None, None]
+    assert inspector.get("view.body.pages.text.textContent") == "1 of 2"
+    names = "[back, on].map((button) => button.getAttribute('aria-label'))"
+    assert inspector.get(f"(({{ back, on }}) => {names})(view.body.pages)") == ["Previous take", "Next take"]
+    inspector.get("(view.body.pages.on.click(), null)")
+    inspector.wait("view.clip?.seconds === 4")
+    assert inspector.get("view.selection") == pytest.approx(chosen, abs=0.006)
+    assert unexpected(window) == []
+
+
+def test_a_trace_alone_is_shown(host: RealHost, window: Window) -> None:
+    """Its curves, where rules would have stopped, its tail and the reason, and what is at the pointer."""
+    arrays = write_view(
+        host.base / "temp" / FOLDER / "trace alone.safetensors", 4.0, leave_out=("semantic", "coarse", "fine")
+    )
+    (node,) = window.build([{"type": "BarkInspectTokens", "at": [100, 100], "size": [900, 700]}], [])
+    inspector = Inspector(window, node)
+    inspector.look()
+    inspector.show("trace alone.safetensors")
+    inspector.drawn()
+    assert inspector.get("view.lanes.map((lane) => lane.title)") == ["waveform", "spectrogram", "trace"]
+    texts = [text for text, _, _ in inspector.get(TEXTS)]
+    assert {"probability", "end", "end drawn", "min_eos_p", "goes round in a circle"} <= set(texts)
+    inspector.page.mouse.move(*inspector.at(1.0, "trace"))
+    inspector.wait("view.hover")
+    step = int(inspector.get("view.hover.time") * RATE)
+    inspector.wait(f"view.body.readout.textContent.includes('trace of step {step} ')")
+    assert f"probability {100 * arrays['trace.probability'][step]:.1f} %" in inspector.get(
+        "view.body.readout.textContent"
+    )
+    assert unexpected(window) == []
 
 
 def test_a_selection_by_wires_is_shown_and_not_moved_by_dragging(host: RealHost, window: Window) -> None:
     """The widgets count for nothing then, on the server and here; unplugged, they count again."""
     write_view(host.base / "temp" / FOLDER / "wired.safetensors", 4.0)
     nodes = [{"type": "BarkInspectTokens", "at": [at, 100], "size": [800, 800]} for at in (100, 1000)]
-    source, node = window.build(nodes, [(0, "start", 1, "start"), (0, "end", 1, "end")])
+    _, node = window.build(nodes, [(0, "start", 1, "start"), (0, "end", 1, "end")])
     inspector = Inspector(window, node)
     inspector.look()
     inspector.show("wired.safetensors", 1.0, 3.0)
@@ -568,7 +705,7 @@ def test_live_strips(window: Window, tmp_path: Path) -> None:
     again = {"node": str(ids[0]), "kind": "semantic", "first": 0, "ids": [5], "rows": 1, "total": 80, "done": False}
     window.page.evaluate("(detail) => app.api.dispatchCustomEvent('bark.live', detail)", again)
     window.page.wait_for_function(placed, arg=ids, timeout=20_000)
-    assert window.page.evaluate(strip, ids[0])[2] == 1  # a new run begins anew
+    assert window.page.evaluate(strip, ids[0])[2:4] == [1, 1]  # a new run begins anew, on an empty strip
     assert unexpected(window) == []
 
 
@@ -589,6 +726,11 @@ def test_a_strip_that_joins_later_keeps_its_places(window: Window) -> None:
     }"""
     found = window.page.evaluate(shown.replace("STRIP", strip), node)
     assert found == [200, None, 201, 399, 199, "400 tokens"]
+    message = {**given, "prompt_id": "another", "first": 390, "ids": [5] * 20, "total": 420, "done": False}
+    window.page.evaluate("(detail) => app.api.dispatchCustomEvent('bark.live', detail)", message)
+    window.page.wait_for_function(f"(id) => !{strip}.frame", arg=node)
+    found = window.page.evaluate(shown.replace("STRIP", strip), node)
+    assert found == [210, None, None, 5, 20, "410 tokens so far"]
 
 
 LONG_TEXT = "The quick brown fox jumps over the lazy dog, and then it runs all the way back to the river again."
@@ -646,6 +788,21 @@ QUEUE = """(late) => {
     });
     window.queued = app.queuePrompt(0).finally(() => { api.fetchApi = fetchApi; }).then(() => null);
     return posted;
+}"""
+# What the page sends to the server when a prompt is queued; it does not get there.
+SENT = """async () => {
+    const { api } = app, { fetchApi } = api;
+    let body;
+    api.fetchApi = async (route, options) => {
+        body = JSON.parse(options.body);
+        return new Response(JSON.stringify({ prompt_id: "none", number: 0, node_errors: {} }));
+    };
+    try {
+        await api.queuePrompt(0, await app.graphToPrompt());
+    } finally {
+        api.fetchApi = fetchApi;
+    }
+    return body;
 }"""
 INTO_SUBGRAPH = """(id) => {
     const { subgraph, node } = app.graph.convertToSubgraph(new Set([app.graph.getNodeById(id)]));

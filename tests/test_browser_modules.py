@@ -1,6 +1,7 @@
 """The JavaScript of the view that does not draw: the file reader, the axis, pyramids and repeats, in a real browser."""
 
 import base64
+import wave
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 from support.browser import Window
 from support.browser_fixtures import in_a_browser
 from support.comfy_server import PACK_NAME
-from support.inspector import write_view
+from support.inspector import RATE, write_view
+from support.real_host import RealHost
 
 pytestmark = [*in_a_browser, pytest.mark.parametrize("renderer", ["classic"])]
 
@@ -139,6 +141,89 @@ def stuck(ids: list[int]) -> list[int]:
             if part[period:] == part[:-period]:
                 periods[start : start + least] = [period] * least
     return periods
+
+
+# The lanes of a clip and the trace's share in it, made of the lengths of its arrays and what else its file says.
+LANES = f"""async ([lengths, metadata]) => {{
+    const {{ makeClip }} = await import("{MODULES}/clip.js"), {{ makeLanes }} = await import("{MODULES}/lanes.js");
+    const filled = (shape) => new Float32Array(shape.reduce((a, b) => a * b, 1)).fill(0.5);
+    const tensor = ([name, shape]) => [name, {{ shape, data: filled(shape) }}];
+    const clip = makeClip({{ tensors: Object.fromEntries(Object.entries(lengths).map(tensor)), metadata }});
+    const lanes = makeLanes(clip, {{ dark: true, heat: [] }});
+    const trace = lanes.find(({{ title }}) => title === "trace");
+    return {{
+        lanes: lanes.map(({{ title }}) => title),
+        seconds: clip.seconds,
+        words: trace?.probe(0.1, 0.5)?.words ?? null,
+        known: clip.tracks.map(({{ kind, curves }}) => [kind, curves?.probability.values.length ?? null]),
+    }};
+}}"""
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "lanes"),
+    [
+        ({}, "semantic", ["trace"]),
+        ({}, "coarse", ["trace"]),
+        ({"wave": [300, 2]}, "semantic", ["waveform", "trace"]),
+        ({"fine": [8, 150]}, "coarse", ["trace", "fine"]),
+        ({"semantic": [100], "fine": [8, 150]}, "coarse", ["semantic", "trace", "fine"]),
+        ({"semantic": [100], "coarse": [2, 150]}, "semantic", ["trace", "semantic", "coarse"]),
+    ],
+    ids=str,
+)
+def test_a_trace_has_a_lane_without_its_tokens(
+    window: Window, given: dict[str, list[int]], kind: str, lanes: list[str]
+) -> None:
+    """As in the picture: where they would stand, with all that it knows, and as long as it is."""
+    shape = [100] if kind == "semantic" else [2, 150]
+    lengths = {**given, "trace.probability": shape, "trace.entropy": shape}
+    found = window.page.evaluate(LANES, [lengths, {"trace_kind": kind}])
+    assert found["lanes"] == lanes
+    assert found["seconds"] == pytest.approx(2.0, abs=0.01)
+    assert found["words"][-2:] == ["probability 50.0 %", "entropy 0.50"]
+
+
+def test_tokens_know_what_the_trace_knew_of_them(window: Window) -> None:
+    """Also of those that Trim Tail left; of other tokens than its own the trace says nothing, beside them it stands."""
+    trace = {"trace.probability": [100], "trace.entropy": [100], "trace.end_probability": [101]}
+    metadata = {"trace_kind": "semantic", "tail": '{"step": 60, "seconds": 1.2, "reason": "silence", "cut": true}'}
+    for columns, known in [(100, 100), (60, 100), (80, None)]:
+        found = window.page.evaluate(LANES, [{**trace, "semantic": [columns]}, metadata])
+        assert found["lanes"] == ["trace", "semantic"]
+        assert found["known"] == [["semantic", known]]
+        assert found["words"] == ["trace of step 4", "probability 50.0 %", "entropy 0.50", "end 50.0 %"]
+        assert found["seconds"] == pytest.approx(100 / RATE)
+
+
+def test_the_player_stops_where_no_frame_is_drawn(host: RealHost, window: Window) -> None:
+    """As in a hidden tab: at the end of the selection, or it begins again there."""
+    (host.base / "temp").mkdir(exist_ok=True)
+    with wave.open(str(host.base / "temp" / "silence.wav"), "wb") as file:
+        file.setparams((1, 2, 24_000, 0, "NONE", ""))
+        file.writeframes(bytes(2 * 24_000 * 5))
+    script = f"""async () => {{
+        const {{ Player }} = await import("{MODULES}/player.js");
+        const player = new Player({{ onChange: () => {{}}, onTime: () => {{}} }});
+        const until = async (condition) => {{
+            for (let tries = 0; !condition() && tries < 500; tries++) await new Promise((done) => setTimeout(done, 20));
+            return [player.playing, player.time];
+        }};
+        player.tick = () => {{}}; // what a frame would call
+        player.open(app.api.apiURL("/view?filename=silence.wav&type=temp"));
+        player.range = [0.5, 1];
+        await player.play();
+        const once = await until(() => !player.playing);
+        player.loop = true;
+        await player.play();
+        await until(() => player.time > 0.6);
+        const again = await until(() => player.time < 0.6);
+        player.close();
+        return [once, again];
+    }}"""
+    once, again = window.page.evaluate(script)
+    assert once == [False, 1]
+    assert again == [True, pytest.approx(0.5, abs=0.1)]
 
 
 def test_tiles_in_javascript(window: Window) -> None:

@@ -1,21 +1,23 @@
-// Says which texts of a list could not be spoken. Bark Text to Speech sends the others on and reports those as text;
-// without this the report would only be in the log. It stays until it is closed: a long list is seldom watched.
+// Says which texts of a list could not be spoken. Bark Text to Speech sends the others on and reports those to the page;
+// without this the report would only be in the log. It comes whatever workflow is shown by then, and stays until it is
+// closed: a long list is seldom watched. What comes from the cache was said when it was made.
 
+import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
 
-app.registerExtension({
-  name: "bark-inside-out.FailedTexts",
+const NAME = "Bark Text to Speech";
+const said = new Set(); // reports, for as long as the page is there; each names its texts and what was wrong with them
+let cached = { prompt_id: null, nodes: [] }; // of the prompt that runs: nodes that are not run again
 
-  beforeRegisterNodeDef(nodeType, nodeData) {
-    if (nodeData.name !== "BarkTextToSpeech") {
-      return;
-    }
-    const before = nodeType.prototype.onExecuted;
-    nodeType.prototype.onExecuted = function (output) {
-      before?.apply(this, arguments);
-      if (output?.text?.length) {
-        app.extensionManager.toast.add({ severity: "warn", summary: this.title, detail: output.text.join("\n") });
-      }
-    };
-  },
+api.addEventListener("execution_cached", ({ detail }) => {
+  cached = detail ?? cached;
+});
+
+api.addEventListener("executed", ({ detail }) => {
+  const report = detail?.output?.bark_failed?.join("\n");
+  const again = detail?.prompt_id === cached.prompt_id && cached.nodes?.includes(detail.node);
+  if (report && !(again && said.has(report))) {
+    said.add(report);
+    app.extensionManager.toast.add({ severity: "warn", summary: NAME, detail: report });
+  }
 });

@@ -7,8 +7,7 @@ import { InspectorView } from "./view.js";
 
 const TYPES = ["BarkInspectTokens"];
 const WIDGET = "bark_view";
-const PROPERTY = "bark_view"; // references of the last results
-const MOST_REMEMBERED = 64; // of them, of a longer list; a workflow stays small
+const MOST_REMEMBERED = 64; // references of the last results; a workflow stays small
 const WIDTH = 680; // CSS pixels of a new node
 const SETTLED = 150; // milliseconds
 const GONE = "Run the workflow to see the tokens.";
@@ -57,6 +56,7 @@ class Inspector {
     this.loading.abort();
     this.loading = new AbortController();
     const { signal } = this.loading;
+    this.view.setPage(this.page, this.references.length); // also where this one is gone: the others may be there
     try {
       const bytes = await host.readFile(this.references[this.page], signal);
       if (signal.aborted) {
@@ -70,7 +70,6 @@ class Inspector {
       const clip = makeClip(readSafetensors(bytes));
       const [sound] = host.fileReferences([clip.audio]);
       this.view.show(clip, sound ? host.addressOf(sound) : null);
-      this.view.setPage(this.page, this.references.length);
       this.readSelection();
       host.grow(this.node);
     } catch (error) {
@@ -121,7 +120,7 @@ function restore(node) {
   }
   const inspector = inspectors.get(node);
   inspector.readSelection();
-  inspector.take(host.fileReferences(node.properties?.[PROPERTY]).slice(0, MOST_REMEMBERED));
+  inspector.take(host.fileReferences(host.remembered(node)).slice(0, MOST_REMEMBERED));
 }
 
 function letGo(node) {
@@ -138,18 +137,17 @@ host.extend("InspectTokens", TYPES, {
 
 host.onLoad(() => [...inspectors.keys()].filter((node) => !host.isInWorkflow(node)).forEach(letGo));
 
-host.onMessage(
-  "executed",
-  TYPES,
-  (node, { output }) => {
-    const references = host.fileReferences(output?.bark_view);
-    if (references.length) {
-      host.remember(node, PROPERTY, references.slice(0, MOST_REMEMBERED));
-      inspectors.get(node)?.take(references);
-    }
-  },
-  ({ output }) => Boolean(output?.bark_view),
-);
+/** What a run left: a node keeps it and shows it. */
+function receive(node, { output }) {
+  const references = host.fileReferences(output?.bark_view);
+  if (references.length) {
+    host.remember(node, references.slice(0, MOST_REMEMBERED));
+    inspectors.get(node)?.take(references);
+  }
+}
+
+host.onMessage("executed", TYPES, receive, ({ output }) => Boolean(output?.bark_view));
+host.onHistory(TYPES, receive);
 
 let pause = 0;
 host.onGraphZoom(() => {

@@ -62,7 +62,10 @@ function makePages() {
   const [back, text, on] = [make("button", "bark-view-button"), make("span"), make("button", "bark-view-button")];
   [back.textContent, on.textContent] = ["‹", "›"];
   [back.title, on.title] = ["Previous take", "Next take"];
-  back.type = on.type = "button";
+  for (const button of [back, on]) {
+    button.type = "button";
+    button.setAttribute("aria-label", button.title);
+  }
   element.append(back, text, on);
   element.hidden = true;
   return { element, back, text, on };

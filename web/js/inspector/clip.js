@@ -2,13 +2,16 @@
 
 import { Envelope } from "./pyramid.js";
 
+export const KINDS = ["semantic", "coarse", "fine"]; // in the order in which they are made, and shown
 const LONGEST_PERIOD = 40; // semantic tokens; a babbling model repeats syllables, not sentences
 const ROUNDS = 3; // how often a pattern must come for it to count as stuck
 const SAME_ID = 10; // semantic tokens in a row; 0.2 s of one sound is speech, more is suspicious
 
 /**
- * A clip: `seconds`, `family`, `summary`, `tracks` ({kind, ids, rows, columns, rate, curves}), `wave`, `spectrogram`,
- * `audio` (a file reference or null), `stops` ([{rule, time}]), `tail` ({seconds, reason} or null); times in seconds.
+ * A clip: `seconds`, `family`, `summary`, `tracks` ({kind, ids, rows, columns, rate, curves}), `trace` ({kind, rows,
+ * columns, rate, curves} or null), `wave`, `spectrogram`, `audio` (a file reference or null), `stops` ([{rule, time}]),
+ * `tail` ({step, seconds, reason} or null); times in seconds. A track has the `curves` of the trace where that is of its
+ * tokens, else null.
  *
  * @param {{tensors: object, metadata: object}} file as `readSafetensors` gives it
  */
@@ -16,12 +19,14 @@ export function makeClip({ tensors, metadata }) {
   const number = (name, otherwise) => (Number(metadata[name]) > 0 ? Number(metadata[name]) : otherwise);
   const semanticRate = number("semantic_rate", 49.9);
   const frameRate = number("frame_rate", 75);
-  const tracks = ["semantic", "coarse", "fine"]
-    .filter((kind) => tensors[kind]?.data.length > 0)
-    .map((kind) => makeTrack(kind, tensors[kind], kind === "semantic" ? semanticRate : frameRate));
-  const traced = tracks.find(({ kind }) => kind === metadata.trace_kind);
-  if (traced) {
-    traced.curves = makeCurves(traced, tensors);
+  const rateOf = (kind) => (kind === "semantic" ? semanticRate : frameRate);
+  const tail = makeTail(parsed(metadata.tail), semanticRate);
+  const trace = makeTrace(metadata.trace_kind, tensors, rateOf(metadata.trace_kind));
+  const tracks = KINDS.filter((kind) => tensors[kind]?.data.length > 0).map((kind) =>
+    makeTrack(kind, tensors[kind], rateOf(kind)),
+  );
+  for (const track of tracks.filter((one) => isOf(trace, one, tail))) {
+    track.curves = trace.curves;
   }
   const waveRate = number("wave_rate", 150);
   const bandRate = number("spectrogram_rate", 75);
@@ -29,7 +34,7 @@ export function makeClip({ tensors, metadata }) {
   const spectrogram = tensors.spectrogram?.data.length
     ? { ...picture(tensors.spectrogram), rate: bandRate, topHertz: number("top_hertz", 12000) }
     : null;
-  const lengths = [...tracks, wave, spectrogram].filter(Boolean).map(({ columns, rate }) => columns / rate);
+  const lengths = [...tracks, trace, wave, spectrogram].filter(Boolean).map(({ columns, rate }) => columns / rate);
   const stops = Object.entries(parsed(metadata.stops) ?? {}).map(([rule, step]) => ({ rule, time: step / semanticRate }));
   return {
     seconds: number("seconds", Math.max(0, ...lengths)),
@@ -37,17 +42,38 @@ export function makeClip({ tensors, metadata }) {
     family: metadata.family ?? "",
     summary: metadata.summary ?? "",
     tracks,
+    trace,
     wave,
     spectrogram,
     audio: parsed(metadata.audio),
     stops: stops.filter(({ time }) => Number.isFinite(time)),
-    tail: makeTail(parsed(metadata.tail), semanticRate),
+    tail,
   };
 }
 
 function makeTrack(kind, { shape, data }, rate) {
-  const [rows, columns] = shape.length === 1 ? [1, shape[0]] : shape;
+  const [rows, columns] = rowsAndColumns(shape);
   return { kind, ids: data, rows, columns, rate, repeats: kind === "semantic" ? findRepeats(data) : null, curves: null };
+}
+
+/** What a stage knew about the tokens of a kind, which need not be there; null where nothing of it is. */
+function makeTrace(kind, tensors, rate) {
+  const { shape, data } = tensors["trace.probability"] ?? {};
+  if (!KINDS.includes(kind) || !data?.length) {
+    return null;
+  }
+  const [rows, columns] = rowsAndColumns(shape);
+  return { kind, rows, columns, rate, curves: makeCurves({ rows, columns }, tensors) };
+}
+
+function rowsAndColumns(shape) {
+  return shape.length === 1 ? [1, shape[0]] : shape;
+}
+
+/** Whether a trace is of these tokens: it has their shape, or that of before Trim Tail cut them at its tail. */
+function isOf(trace, { kind, rows, columns }, tail) {
+  const cut = rows === 1 && columns === tail?.step;
+  return kind === trace?.kind && rows === trace.rows && (columns === trace.columns || cut);
 }
 
 /** Probability and entropy of each token, mean over codebooks for the line; the end probability beside them. */
@@ -58,7 +84,7 @@ function makeCurves({ rows, columns }, tensors) {
   const highest = entropy ? entropy.reduce((most, value) => (value > most ? value : most), 0) : 0;
   const curve = (array) => array && { values: array, envelope: overRows(array, rows, columns) };
   return {
-    probability: curve(fits(probability)),
+    probability: curve(probability),
     entropy: curve(fits(entropy)),
     ending: ending?.length ? { values: ending, envelope: new Envelope(Float32Array.from(ending)) } : null,
     highestEntropy: Math.max(1, Math.ceil(highest)),
@@ -101,7 +127,7 @@ function makeTail(tail, rate) {
     return null;
   }
   const seconds = Number.isFinite(tail.seconds) ? tail.seconds : tail.step / rate;
-  return Number.isFinite(seconds) ? { seconds, reason: String(tail.reason ?? "") } : null;
+  return Number.isFinite(seconds) ? { step: tail.step, seconds, reason: String(tail.reason ?? "") } : null;
 }
 
 /**

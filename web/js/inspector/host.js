@@ -56,6 +56,27 @@ export function onMessage(name, types, handler, isResult = () => false) {
   });
 }
 
+/**
+ * Call `handler(node, { output })` for the outputs that an entry of the history brings along: no message comes with it.
+ * Not every version has them: 1.27 does in its queue panel, while 1.45 opens the graph alone.
+ */
+export function onHistory(types, handler) {
+  app.registerExtension({
+    name: "bark-inside-out.History",
+    onNodeOutputsUpdated(outputs) {
+      if (loads.size) {
+        return; // a tab puts back what was there when it was left; newer results may have come since
+      }
+      for (const [id, output] of Object.entries(outputs ?? {})) {
+        const node = findNode(id);
+        if (types.includes(node?.comfyClass)) {
+          guarded(handler)(node, { output });
+        }
+      }
+    },
+  });
+}
+
 /** Call `handler` when a graph has been loaded; nodes inside subgraphs are not told when they are cleared for it. */
 export function onLoad(handler) {
   loadHandlers.push(guarded(handler));
@@ -170,20 +191,42 @@ export async function readFile(reference, signal) {
 
 // -- what a node remembers -----------------------------------------------------------------------------------------
 
-/** Keep a value in the node's properties, where it survives a reload and a copy; no step of its own for undo. */
-export function remember(node, name, value) {
-  if (JSON.stringify(node.properties?.[name]) === JSON.stringify(value)) {
+const PROPERTY = "bark_view"; // references of the last results
+
+/** Keep references in the node's properties, where they survive a reload and a copy; no step of its own for undo. */
+export function remember(node, references) {
+  if (JSON.stringify(remembered(node)) === JSON.stringify(references)) {
     return;
   }
   const tracker = app.extensionManager?.workflow?.activeWorkflow?.changeTracker;
   const capture = tracker?.captureCanvasState ?? tracker?.checkState;
   capture?.call(tracker); // what the user did until now stays a step of its own
   node.properties ??= {};
-  node.properties[name] = value;
+  node.properties[PROPERTY] = references;
+  if (tracker?.changeCount > 0) {
+    return; // in the middle of a drag: what was before it is noted when it ends, as a step of its own
+  }
   if (tracker?.activeState && tracker.updateModified) {
     tracker.activeState = JSON.parse(JSON.stringify(wholeGraph().serialize()));
     tracker.updateModified(); // has the draft of the workflow stored
   }
+}
+
+/** What `remember` kept, or whatever a workflow has in its place. */
+export function remembered(node) {
+  return node.properties?.[PROPERTY];
+}
+
+/** A workflow as it goes along with a prompt: what its nodes remember was made by an earlier one. */
+function withoutResults(workflow) {
+  const bare = (nodes) =>
+    nodes?.map(({ properties, ...node }) => {
+      const { [PROPERTY]: _, ...others } = properties ?? {};
+      return properties ? { ...node, properties: others } : node;
+    });
+  const subgraphs = workflow.definitions?.subgraphs?.map((graph) => ({ ...graph, nodes: bare(graph.nodes) }));
+  const definitions = subgraphs && { definitions: { ...workflow.definitions, subgraphs } };
+  return { ...workflow, nodes: bare(workflow.nodes), ...definitions };
 }
 
 // -- which workflow a message is for --------------------------------------------------------------------------------
@@ -201,14 +244,25 @@ function shownTab() {
   return workflow?.changeTracker ?? workflow ?? null;
 }
 
-around(api, "queuePrompt", queueing, () => {
-  const tab = shownTab();
-  return (answer) => {
-    if (tab && answer?.prompt_id) {
-      queuedBy.set(answer.prompt_id, new WeakRef(tab));
-    }
-  };
-});
+around(
+  api,
+  "queuePrompt",
+  queueing,
+  () => {
+    const tab = shownTab();
+    return (answer) => {
+      if (tab && answer?.prompt_id) {
+        queuedBy.set(answer.prompt_id, new WeakRef(tab));
+      }
+    };
+  },
+  // Files and the history keep the workflow beside what this prompt makes; what came of the one before is not in it.
+  ([place, prompt, ...rest]) =>
+    prompt?.workflow && [place, { ...prompt, workflow: withoutResults(prompt.workflow) }, ...rest],
+);
+
+// The tab stays and counts its nodes from 1 again: what comes next has nothing to do with what was there.
+api.addEventListener("graphCleared", () => resultsOf.delete(shownTab()));
 
 // Undo and the tabs say which workflow the graph belongs to; without one it is new, even where it replaces another.
 around(app, "loadGraphData", loads, (graph, clean, view, workflow) => () => {
@@ -225,12 +279,16 @@ around(app, "loadGraphData", loads, (graph, clean, view, workflow) => () => {
   });
 });
 
-/** Before each call of an asynchronous method call `begin` as well, and what that returns with the result. */
-function around(object, name, running, begin) {
+/**
+ * Before each call of an asynchronous method call `begin` as well, and what that returns with the result. The method
+ * gets what `change(given)` makes of its arguments, or the same ones where that is nothing.
+ */
+function around(object, name, running, begin, change = () => null) {
   const before = object[name];
   object[name] = function (...given) {
     const end = guarded(begin)(...given);
-    const call = Promise.resolve(before.apply(this, given)).then((result) => {
+    const passed = guarded(change)(given) || given;
+    const call = Promise.resolve(before.apply(this, passed)).then((result) => {
       guarded(end)?.(result);
       return result;
     });
@@ -249,11 +307,19 @@ function wholeGraph() {
   return graph?.rootGraph ?? graph;
 }
 
-/** A node by the id that the server knows it by: "12", or "4:12" for node 12 in the subgraph of node 4. */
+/**
+ * A node by the id that the server knows it by: "12", or "4:12" for node 12 in the subgraph of node 4. The front end's
+ * own ids begin with the subgraph's instead.
+ */
 function findNode(id) {
   let graph = wholeGraph();
   let node = null;
   for (const part of String(id ?? "").split(":")) {
+    const subgraph = wholeGraph()?.subgraphs?.get(part);
+    if (subgraph) {
+      graph = subgraph;
+      continue;
+    }
     node = graph?.getNodeById(/^\d+$/.test(part) ? Number(part) : part) ?? graph?.getNodeById(part) ?? null;
     graph = node?.subgraph;
   }

@@ -47,7 +47,12 @@ function press(view, event) {
   if (!drag) {
     return;
   }
-  follow(view, event, (now, ended) => drag(place(view, now), ended, Math.abs(place(view, now)[0] - x) > CLICK));
+  follow(view, event, (now, ended) => {
+    // It may be gone since the press, for another take that cannot be read.
+    if (view.clip) {
+      drag(place(view, now), ended, Math.abs(place(view, now)[0] - x) > CLICK);
+    }
+  });
 }
 
 /** Call `drag` for every movement until the button is let go, also outside of the view. */

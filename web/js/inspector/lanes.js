@@ -5,6 +5,7 @@
 // fraction)` says in `words` what is at a place, and outlines it in seconds (`start`, `end`) and fractions of the lane's
 // height (`top`, `bottom`).
 
+import { KINDS } from "./clip.js";
 import { SpectrogramLane, TraceLane, WaveLane } from "./signal_lanes.js";
 import { TokenLane } from "./token_lanes.js";
 
@@ -15,9 +16,10 @@ export function makeLanes(clip, theme) {
     ...(clip.wave ? [new WaveLane(clip.wave)] : []),
     ...(clip.spectrogram ? [new SpectrogramLane(clip.spectrogram, theme)] : []),
   ];
-  const tokens = clip.tracks.flatMap((track) => [
-    ...(track.curves ? [new TraceLane(track)] : []),
-    new TokenLane(track, theme.dark),
+  // The trace stands above the tokens that it is of, or where they would stand.
+  const tokens = KINDS.flatMap((kind) => [
+    ...(clip.trace?.kind === kind ? [new TraceLane(clip.trace)] : []),
+    ...clip.tracks.filter((track) => track.kind === kind).map((track) => new TokenLane(track, theme.dark)),
   ]);
   return [...sound, ...tokens];
 }

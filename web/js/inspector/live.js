@@ -20,18 +20,23 @@ export class LiveStrip {
     this.element.append(this.canvas);
     this.ids = [];
     this.rows = 1;
-    this.drawn = 0;
+    this.drawn = 0; // how many of the ids stand on the canvas; with none of them, it is cleared first
     this.frame = 0;
+    this.prompt = undefined; // id of the prompt that the ids are of
   }
 
   /** One message of the server: ids from position `first` on, `rows` to a column, of about `total`. */
-  add({ kind, first, ids, rows, total, done }) {
+  add({ kind, first, ids, rows, total, done, prompt_id: prompt }) {
     if (first < this.ids.length || rows !== this.rows) {
+      this.drawn = 0;
+    }
+    if (prompt !== this.prompt) {
+      this.ids = []; // of an earlier run, whose end or this one's beginning was missed
       this.drawn = 0;
     }
     this.ids.length = first; // what was missed, while another workflow was shown, stays empty
     this.ids.push(...ids);
-    Object.assign(this, { kind, rows, done });
+    Object.assign(this, { kind, rows, done, prompt });
     this.columns = Math.ceil((done ? this.ids.length : Math.max(total, this.ids.length)) / rows);
     this.frame ||= requestAnimationFrame(() => this.draw());
   }
@@ -42,6 +47,9 @@ export class LiveStrip {
     if (this.canvas.width !== width || this.canvas.height !== this.rows) {
       Object.assign(this.canvas, { width, height: this.rows });
       this.drawn = 0;
+    }
+    if (this.drawn === 0) {
+      this.canvas.getContext("2d").clearRect(0, 0, width, this.rows);
     }
     const from = Math.floor(this.drawn / this.rows);
     const to = Math.min(Math.floor(this.ids.length / this.rows), width);

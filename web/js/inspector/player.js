@@ -1,7 +1,9 @@
 // Plays the sound of a clip, from the playhead or inside the selection, once or in a loop.
 
+const STARTS_AND_STOPS = ["play", "pause", "ended", "error"]; // events of the sound
+
 export class Player {
-  /** `onChange` is called when playing starts or stops, `onTime` in every frame while it plays, with seconds. */
+  /** `onChange` is called when playing starts or stops, `onTime` with seconds while it plays, at least in each frame. */
   constructor({ onChange, onTime }) {
     this.onChange = onChange;
     this.onTime = onTime;
@@ -24,9 +26,10 @@ export class Player {
       this.audio = new Audio();
       this.audio.preload = "auto";
       this.audio.src = address;
-      for (const name of ["play", "pause", "ended", "error"]) {
+      for (const name of STARTS_AND_STOPS) {
         this.audio.addEventListener(name, this.changed);
       }
+      this.audio.addEventListener("timeupdate", this.watch); // comes in hidden tabs, too, where no frame does
     }
     this.onChange();
   }
@@ -34,9 +37,10 @@ export class Player {
   close() {
     cancelAnimationFrame(this.frame);
     if (this.audio) {
-      for (const name of ["play", "pause", "ended", "error"]) {
+      for (const name of STARTS_AND_STOPS) {
         this.audio.removeEventListener(name, this.changed);
       }
+      this.audio.removeEventListener("timeupdate", this.watch);
       this.audio.pause();
       this.audio.removeAttribute("src");
       this.audio.load(); // lets go of the connection
@@ -97,6 +101,17 @@ export class Player {
   };
 
   tick = () => {
+    this.watch();
+    if (this.playing) {
+      this.frame = requestAnimationFrame(this.tick);
+    }
+  };
+
+  /** Follow the sound; at the end of the selection it stops, or begins again. */
+  watch = () => {
+    if (!this.playing) {
+      return;
+    }
     const [start, end] = this.bounds();
     this.time = this.audio.currentTime;
     if (this.time >= end && this.range) {
@@ -109,8 +124,5 @@ export class Player {
       }
     }
     this.onTime(this.time);
-    if (this.playing) {
-      this.frame = requestAnimationFrame(this.tick);
-    }
   };
 }

@@ -88,15 +88,15 @@ export class SpectrogramLane {
 const melOf = (hertz) => 2595 * Math.log10(1 + hertz / 700);
 const hertzOf = (mel) => 700 * (10 ** (mel / 2595) - 1);
 
-/** Curves of the trace above the tokens they belong to; probabilities reach from 0 to 1, entropy to `highestEntropy`. */
+/** Curves of the trace above the tokens they belong to; probabilities reach to 1, entropy to `highestEntropy`. */
 export class TraceLane {
-  constructor(track) {
-    this.track = track;
+  constructor(trace) {
+    this.track = trace;
     this.title = "trace";
     this.unit = "";
     this.least = 52;
     this.weight = 1.2;
-    const { probability, entropy, ending, highestEntropy } = track.curves;
+    const { probability, entropy, ending, highestEntropy } = trace.curves;
     this.curves = [
       { name: "probability", curve: probability, colour: "probability", most: 1 },
       { name: `entropy / ${highestEntropy}`, curve: entropy, colour: "entropy", most: highestEntropy },

@@ -85,7 +85,9 @@ export class InspectorView {
   say(sentence) {
     this.clip = null;
     this.lanes = [];
+    this.hover = null;
     this.player.open(null);
+    this.setSelection(null); // what was asked for is kept for the next clip
     Object.assign(this.body.message, { textContent: sentence, hidden: false });
     this.body.stage.setAttribute("aria-label", sentence);
     this.element.style.minHeight = `${this.leastHeight}px`;
