@@ -1,6 +1,7 @@
 """The example workflows as files: what a person meets when opening one. Whether they run is tested on the hosts."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,13 @@ def test_it_runs_at_once_after_installing(workflow: dict[str, Any]) -> None:
     for node in workflow["nodes"]:
         seeds = [item for item in node["inputs"] if item["name"] == "seed"]
         assert [value for value in node["widgets_values"] if value == "fixed"] == ["fixed"] * len(seeds)
+
+
+def test_its_texts_are_for_nano(workflow: dict[str, Any]) -> None:
+    """Which reads every sign aloud that Suno's models perform: tags in brackets, notes, words in capitals."""
+    speaking = ("BarkTextLines", "BarkTextToSemantic", "BarkTextToSpeech")
+    texts = [node["widgets_values"][0] for node in working_nodes(workflow) if node["type"] in speaking]
+    assert [text for text in texts if re.search(r"\[|♪|\b[A-Z]{2,}\b", text)] == []
 
 
 def test_it_explains_itself(workflow: dict[str, Any]) -> None:

@@ -1,7 +1,9 @@
 """The nodes' contract with saved workflows and with people: ids, order, bounds, texts, defaults, help pages."""
 
 import inspect
+import json
 import math
+import re
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -130,6 +132,29 @@ def test_checks_take_inputs_by_name_and_do_without(node: Any, function: str) -> 
     else:
         mark = node.fingerprint_inputs(**dict.fromkeys(item.id for item in inputs_of(node)))
         assert isinstance(mark, str), "what a wired file name will be is told by the wire's source"
+
+
+@pytest.mark.parametrize("node_id", ["BarkTextToSemantic", "BarkTextToSpeech"])
+def test_the_text_tells_what_suno_and_nano_read_in_one_go(standin: StandInHost, node_id: str) -> None:
+    nano = json.loads((PACK / "bark_engine" / "assets" / "nano" / "spec.json").read_text(encoding="utf-8"))
+    suno = standin.module("bark_engine.spec").SUNO
+    text = next(item for item in inputs_of(standin.pack_nodes[node_id]) if item.id == "text")
+    page = (HELP / f"{node_id}.md").read_text(encoding="utf-8")
+    assert f"at most {suno.text_length} text tokens" in text.tooltip
+    assert f"at most {suno.text_length} text tokens" in page
+    assert f"nano {nano['text_length']} " in text.tooltip
+    assert f"`nano`: {nano['text_length']}," in page
+
+
+@pytest.mark.parametrize(("node_id", "more"), [("BarkSaveAudio", True), ("BarkSaveTokens", False)])
+def test_a_prefix_tells_the_tokens_that_are_replaced(standin: StandInHost, node_id: str, more: bool) -> None:
+    """All of them, and none that is refused or written as it stands."""
+    host = standin.module("nodes.host")
+    known = [*host.TIME_TOKENS, *([host.BATCH_TOKEN] if more else [])]
+    prefix = next(item for item in inputs_of(standin.pack_nodes[node_id]) if item.id == "filename_prefix")
+    assert re.findall(r"%[^%, ]+%", prefix.tooltip) == known
+    row = next(line for line in (HELP / f"{node_id}.md").read_text(encoding="utf-8").splitlines() if prefix.id in line)
+    assert re.findall(r"`(%[^%]+%)`", row.partition("other tokens")[0]) == known
 
 
 @pytest.mark.parametrize("node_id", SAMPLING)
