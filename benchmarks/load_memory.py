@@ -4,7 +4,7 @@
 
 Writes a `text_2.pt` like Suno's (5.4 GB with its Adam state) and its conversion to float16 in a temporary folder,
 loads each in a process of its own, prints the peak memory above what the imports take, and deletes the files. Needs
-7 GB of disk and 3 GB of memory. Peaks are the operating system's (`ru_maxrss`), so pages of mapped files count too.
+7 GB of disk and 3 GB of memory. Peaks are the operating system's (VmHWM on Linux), so pages of mapped files count too.
 """
 
 import argparse

@@ -5,7 +5,7 @@
 
 Writes models with random weights of true size as float32 safetensors. Each line is a process of its own on the CPU:
 nano speaks a word, so that what the imports and torch's own buffers take is there before; then the models speak. Peaks
-are the operating system's (`ru_maxrss`), so pages of mapped files count, too. 9 GB of disk for large.
+are the operating system's (VmHWM on Linux), so pages of mapped files count, too. 9 GB of disk for large.
 """
 
 import argparse

@@ -1,5 +1,6 @@
 """The stand-in as a `Host`. One per process: the modules it brings are global."""
 
+import gc
 import importlib.util
 import logging
 import sys
@@ -74,6 +75,7 @@ class StandInHost:
 
         comfy.model_management.unload_all_models()
         self.executor.clear_cache()
+        gc.collect()  # as the server does then: what a failed run left in a circle would keep its models
 
     def log_text(self) -> str:
         return "\n".join(self._log.lines)
