@@ -4,8 +4,9 @@
     python benchmarks/peak_memory.py --size large --dtypes auto int8 float32 --seconds 0.5 4 --json output/peak.json
 
 Writes models with random weights of true size as float32 safetensors. Each line is a process of its own on the CPU:
-nano speaks a word, so that what the imports and torch's own buffers take is there before; then the models speak. Peaks
-are the operating system's (VmHWM on Linux), so pages of mapped files count, too. 9 GB of disk for large.
+nano speaks a word, so that what the imports and torch's own buffers take is there before; then the models say something
+short, because only from then on all stages are loaded, as the estimate has it; then they speak. Peaks are the operating
+system's (VmHWM on Linux), so pages of mapped files count, too. 9 GB of disk for large.
 """
 
 import argparse
@@ -36,6 +37,7 @@ def speak(folder: Path, dtype: str, texts: int, seconds: float) -> dict[str, Any
     Bark.load("nano", device="cpu").say("Hello.")
     before = highest_resident_bytes()
     bark = Bark.load(folder, device="cpu", dtype=dtype)
+    bark.say("w2000", semantic=SemanticSampling(max_seconds=0.1, early_stop=False))
     endless = SemanticSampling(max_seconds=seconds, early_stop=False)
     requests = [Request(text, seed=row, semantic=endless) for row, text in enumerate(Work(seconds, texts).texts)]
     estimate = bark.estimate(requests, batch_size=texts)
