@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from itertools import accumulate
+from typing import ParamSpec
 
+Given = ParamSpec("Given")
 OnStep = Callable[[int, int], None]
 
 # Share of the whole time that each stage takes, measured with full-size models on a CPU; only the counts of `say` and
@@ -21,19 +23,19 @@ def along(stage: str, part: float) -> float:
 
 
 class Stopped(Exception):  # noqa: N818 (not an error: the wish of whoever watches the progress)
-    """Carries what `on_step` raised past code that handles errors of the work, which must not take it for one."""
+    """Carries what a report raised past code that handles errors of the work, which must not take it for one."""
 
     def __init__(self, reason: Exception):
         self.reason = reason
 
 
-def guarded(on_step: OnStep) -> OnStep:
-    """`on_step`, with anything it raises wrapped as `Stopped`."""
+def guarded(report: Callable[Given, None]) -> Callable[Given, None]:
+    """An `on_step` or `on_progress`, with anything it raises wrapped as `Stopped`."""
 
-    def step(done: int, total: int) -> None:
+    def guard(*given: Given.args, **named: Given.kwargs) -> None:
         try:
-            on_step(done, total)
+            report(*given, **named)
         except Exception as reason:
             raise Stopped(reason) from reason
 
-    return step
+    return guard

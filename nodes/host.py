@@ -40,7 +40,7 @@ from ..bark_engine.library.download import OnProgress
 from ..bark_engine.library.places import SPEAKERS_FOLDER, TOKENS_FOLDER
 from ..bark_engine.paths import MAX_COMPONENT, safe_child, visible_child
 from ..bark_engine.placement import DEVICES, check_device, free_bytes, is_on
-from ..bark_engine.precision import best_on_cpu
+from ..bark_engine.precision import best_on_cpu, name_of
 from ..bark_engine.progress import OnStep
 from ..bark_engine.view import View, make_payload
 
@@ -257,10 +257,9 @@ def clips_of(audio: Any) -> tuple[list[np.ndarray], int]:
             "one sample."
         )
     if not waveform.is_floating_point():
-        kind = str(waveform.dtype).removeprefix("torch.")
         raise BarkInputError(
-            f"The audio input's samples must be floating point in −1 … 1, not {kind}. Divide whole numbers by the "
-            "largest that their format holds, 32,768 for 16 bits."
+            f"The audio input's samples must be floating point in −1 … 1, not {name_of(waveform.dtype)}. Divide whole "
+            "numbers by the largest that their format holds, 32,768 for 16 bits."
         )
     batch = waveform.detach().float().cpu()
     batch = batch.reshape((1,) * (3 - batch.ndim) + tuple(batch.shape))

@@ -10,7 +10,7 @@ import pytest
 from bark_engine.random_models import write_random_models
 from support.graphs import Graph, add_take
 from support.host import Host, probe_value, run, start
-from support.standin.host import StandInHost
+from support.standin.host import StandInHost, report_until_stopped
 
 STAGES = ("text", "coarse", "fine", "codec")
 
@@ -207,12 +207,7 @@ def test_a_download_stops_where_the_user_stops_it(standin: StandInHost, monkeypa
     load, told = standin.module("nodes.load"), []
 
     def endless(models: str, folder: Path, on_progress: Any, **how: Any) -> Any:
-        for done in range(1_000):
-            on_progress(done, 1_000, "text_2.pt")
-            told.append(done)
-            if done == 3:
-                standin.interrupt()
-        raise AssertionError("it went on")
+        report_until_stopped(standin, on_progress, told)
 
     graph, _ = download_models(standin, monkeypatch)
     monkeypatch.setattr(load, "find_or_download", endless)

@@ -9,7 +9,7 @@ import pytest
 from bark_engine import SpeakerPrompt
 from support.graphs import Graph, Node, add_take
 from support.host import Host, run, run_probes, shown_text, start
-from support.standin.host import StandInHost
+from support.standin.host import StandInHost, report_until_stopped
 
 
 def make_voice(graph: Graph, seed: int, name: str, overwrite: bool = False) -> tuple[Node, Node]:
@@ -227,15 +227,10 @@ def test_the_switch_and_the_bar_reach_the_engine(
 
 
 def test_a_download_stops_where_the_user_stops_it(standin: StandInHost, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = []
+    told: list[int] = []
 
     def endless(name: str, *, on_progress: Any, **how: Any) -> Any:
-        for done in range(1_000):
-            on_progress(done, 1_000, "announcer_semantic_prompt.npy")
-            told.append(done)
-            if done == 3:
-                standin.interrupt()
-        raise AssertionError("it went on")
+        report_until_stopped(standin, on_progress, told)
 
     monkeypatch.setattr(standin.module("nodes.speakers"), "find_speaker", endless)
     result = run(standin, ask_for_announcer(standin))

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from ..errors import BarkDownloadError, BarkInputError
+from ..progress import Stopped, guarded
 
 if TYPE_CHECKING:
     from huggingface_hub import HfFileMetadata
@@ -121,13 +122,13 @@ def download_models(
     keys = _wanted(models, stages or {})
     files = [manifest[key] for key in keys if parts is None or key in parts]
     target = Path(folder)
-    report = _guarded(on_progress) if on_progress else (lambda done, total, name: None)
+    report = guarded(on_progress) if on_progress else (lambda done, total, name: None)
     try:
         with _only_one(target):
             missing = [file for file in files if not _is_there(target, file, report)]
             if missing:
                 _fetch_all(missing, target, report, endpoint)
-    except _Stopped as stop:
+    except Stopped as stop:
         raise stop.reason from None
     except OSError as error:
         raise _disk_error(error, target) from error
@@ -221,25 +222,6 @@ def _remember(folder: Path, file: HubFile) -> None:
 
 
 # -- fetching ----------------------------------------------------------------------------------------------------
-
-
-class _Stopped(Exception):  # noqa: N818 (not an error: the wish of whoever watches the progress)
-    """Carries what `on_progress` raised past the library, whose own error handling must not see it."""
-
-    def __init__(self, reason: Exception):
-        self.reason = reason
-
-
-def _guarded(on_progress: OnProgress) -> OnProgress:
-    """`on_progress`, with anything it raises wrapped as `_Stopped`."""
-
-    def guarded(done: int, total: int, name: str) -> None:
-        try:
-            on_progress(done, total, name)
-        except Exception as reason:
-            raise _Stopped(reason) from reason
-
-    return guarded
 
 
 class _PartFile(io.BufferedWriter):

@@ -5,9 +5,10 @@ import importlib.util
 import logging
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 from ..comfy_server import PACK, PACK_NAME
 from ..host import Prompt, Result, Run, refusal
@@ -79,6 +80,16 @@ class StandInHost:
 
     def log_text(self) -> str:
         return "\n".join(self._log.lines)
+
+
+def report_until_stopped(host: StandInHost, on_progress: Callable[[int, int, str], None], told: list[int]) -> NoReturn:
+    """A download that the user stops at its fourth report, and that would go on for a thousand."""
+    for done in range(1_000):
+        on_progress(done, 1_000, "a file")
+        told.append(done)
+        if done == 3:
+            host.interrupt()
+    raise AssertionError("it went on")
 
 
 class _Log(logging.Handler):
