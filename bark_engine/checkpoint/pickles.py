@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import BarkFileError, BarkMemoryError
+from ..errors import BarkError, BarkFileError, BarkMemoryError
 from ..memory import is_out_of_memory
 
 MAX_LEGACY_BYTES = 500_000_000  # EnCodec's .th has 93 MB; larger files of the old format would be read whole
@@ -200,15 +200,9 @@ def _explained(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
-        if is_out_of_memory(error):
-            raise no_room_for(path, error) from None
-        raise BarkFileError(
-            f"{path} cannot be read ({error.strerror or error}). Check the disk and the rights."
-        ) from None
-    except DAMAGED as error:
-        if is_out_of_memory(error):
-            raise no_room_for(path, error) from None
+    except (OSError, *DAMAGED) as error:
+        if fault := fault_of_the_system(path, error):
+            raise fault from None
         foreign = foreign_globals(path)
         if foreign:
             raise BarkFileError(
@@ -219,13 +213,17 @@ def _explained(path: Path) -> Iterator[None]:
         raise BarkFileError(f"{path} is damaged or incomplete ({reason}). Take a fresh copy.") from error
 
 
-def no_room_for(path: Path, error: BaseException) -> BarkMemoryError:
-    """The sentence for a file that could not be mapped or read because memory ran out; it may be whole."""
-    reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-    return BarkMemoryError(
-        f"Memory ran out while {path} was opened ({reason}). Close other programs, or use smaller models; where memory "
-        "is to spare, the file is damaged."
-    )
+def fault_of_the_system(path: Path, error: BaseException) -> BarkError | None:
+    """The sentence where a file may be whole: memory ran out while it was opened, or the disk refuses. Else None."""
+    if is_out_of_memory(error):
+        reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
+        return BarkMemoryError(
+            f"Memory ran out while {path} was opened ({reason}). Close other programs, or use smaller models; where "
+            "memory is to spare, the file is damaged."
+        )
+    if isinstance(error, OSError):
+        return BarkFileError(f"{path} cannot be read ({error.strerror or error}). Check the disk and the rights.")
+    return None
 
 
 def foreign_globals(path: Path) -> list[str]:

@@ -15,8 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..errors import BarkFileError
-from ..memory import is_out_of_memory
-from .pickles import TorchFile, no_room_for
+from .pickles import TorchFile, fault_of_the_system
 
 FOLDER_FILES = (  # what transformers' save_pretrained writes, in its own order of preference
     "model.safetensors",
@@ -167,12 +166,8 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except (SafetensorError, OSError, ValueError, RuntimeError, TypeError, MemoryError) as error:
-        if is_out_of_memory(error):
-            raise no_room_for(path, error) from None
-        if isinstance(error, OSError):
-            raise BarkFileError(
-                f"{path} cannot be read ({error.strerror or error}). Check the disk and the rights."
-            ) from None
+        if fault := fault_of_the_system(path, error):
+            raise fault from None
         raise BarkFileError(f"{path} is damaged or incomplete ({str(error)[:160]}). Take a fresh copy.") from None
 
 
